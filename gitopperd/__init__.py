@@ -1,0 +1,1 @@
+"""The daemon, and the client that steers it."""

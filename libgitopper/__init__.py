@@ -1,0 +1,98 @@
+"""libgitopper: GitOps for plain Linux hosts, as a library.
+
+Everything that a plugin or a tool of your own needs is exported here; nothing else is promised.
+"""
+
+from libgitopper.errors import (
+    AuthError,
+    CheckoutError,
+    CommandError,
+    ConfigError,
+    ConfigProblem,
+    GitopperError,
+    PluginError,
+    PublishError,
+    ReloadError,
+    SourceError,
+    StateError,
+    StepError,
+    UnknownRevision,
+)
+from libgitopper.hooks import BrokenPlugin, Hooks, load_plugins
+from libgitopper.hookspecs import (
+    HOOK_API,
+    CheckoutRequest,
+    Event,
+    FetchRequest,
+    MountRequest,
+    MountVerb,
+    Published,
+    Reloaded,
+    ReloadRequest,
+    Store,
+    hookimpl,
+)
+from libgitopper.model import (
+    Attempt,
+    Content,
+    Credentials,
+    Deployed,
+    Intent,
+    IntentKind,
+    Mapping,
+    Release,
+    Service,
+    Source,
+    State,
+    Status,
+    TreeEntry,
+)
+from libgitopper.proc import Completed, run, spawn
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "HOOK_API",
+    "Attempt",
+    "AuthError",
+    "BrokenPlugin",
+    "CheckoutError",
+    "CheckoutRequest",
+    "CommandError",
+    "Completed",
+    "ConfigError",
+    "ConfigProblem",
+    "Content",
+    "Credentials",
+    "Deployed",
+    "Event",
+    "FetchRequest",
+    "GitopperError",
+    "Hooks",
+    "Intent",
+    "IntentKind",
+    "Mapping",
+    "MountRequest",
+    "MountVerb",
+    "PluginError",
+    "PublishError",
+    "Published",
+    "Release",
+    "ReloadError",
+    "ReloadRequest",
+    "Reloaded",
+    "Service",
+    "Source",
+    "SourceError",
+    "State",
+    "StateError",
+    "Status",
+    "StepError",
+    "Store",
+    "TreeEntry",
+    "UnknownRevision",
+    "hookimpl",
+    "load_plugins",
+    "run",
+    "spawn",
+]

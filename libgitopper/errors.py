@@ -1,0 +1,126 @@
+"""Everything that gitopper raises on purpose.
+
+* GitopperError
+  x ConfigError        a configuration that can't be used; holds every problem found
+  x PluginError        a plugin that can't be loaded, or a job that no plugin takes
+  x StateError         the state store can't be read or written
+  x UnknownRevision    a hash that names no commit which the service may go to
+  * StepError          a step of a reconcile failed; knows its service and whether a retry can help
+    + SourceError      the upstream can't be reached, or refuses
+      - AuthError      the upstream refuses our credentials
+    + CheckoutError    a release can't be made of a revision
+    + PublishError     a release can't be shown at its mappings
+    + ReloadError      the service did not take the release
+    + CommandError     a command failed, could not start, or ran out of time
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+__all__ = [
+    "AuthError",
+    "CheckoutError",
+    "CommandError",
+    "ConfigError",
+    "ConfigProblem",
+    "GitopperError",
+    "PluginError",
+    "PublishError",
+    "ReloadError",
+    "SourceError",
+    "StateError",
+    "StepError",
+    "UnknownRevision",
+]
+
+
+class GitopperError(Exception):
+    """The root of every error that gitopper raises on purpose; its text is written for an operator."""
+
+
+@frozen(kw_only=True)
+class ConfigProblem:
+    """One mistake in a configuration: where it is, what is wrong, and what to write instead."""
+
+    path: str
+    """Where, as ``services[0].interval``; empty for the file as a whole."""
+    message: str
+    """What is wrong, with the value, and the remedy."""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class ConfigError(GitopperError):
+    """A configuration that can't be used; `problems` holds all that is wrong with it, not the first."""
+
+    def __init__(self, origin: str, problems: tuple[ConfigProblem, ...]) -> None:
+        self.origin = origin
+        self.problems = problems
+        super().__init__("\n".join(f"{origin}: {problem}" for problem in problems))
+
+
+class PluginError(GitopperError):
+    """A plugin that can't be loaded or used, or a job that no loaded plugin takes."""
+
+
+class StateError(GitopperError):
+    """The state store can't be opened, read or written."""
+
+
+class UnknownRevision(GitopperError):  # noqa: N818 - it reads as what it is at each raise
+    """A hash that names no commit, or more than one, or one that the service must not go to."""
+
+
+class StepError(GitopperError):
+    """A step of a reconcile failed.
+
+    `retryable` tells whether trying the same again can help: a network error yes, a refused
+    file no. `service` is filled in by the reconciler where the raiser does not know it.
+    """
+
+    def __init__(self, message: str, *, service: str | None = None, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.service = service
+        self.retryable = retryable
+
+
+class SourceError(StepError):
+    """The upstream can't be reached, does not answer in time, or has no such branch."""
+
+
+class AuthError(SourceError):
+    """The upstream refuses the credentials, or they can't be read."""
+
+
+class CheckoutError(StepError):
+    """A release can't be made of a revision: a path is missing, unsafe, or the disk is full."""
+
+
+class PublishError(StepError):
+    """A release can't be shown where the service expects it: something is in the way, or not allowed."""
+
+
+class ReloadError(StepError):
+    """The service did not take the release: its action failed or its unit is unknown."""
+
+
+class CommandError(StepError):
+    """A command could not be started, ran out of time, or ended with a code other than 0.
+
+    `output` holds the last of what it printed, decoded leniently.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        output: str = "",
+        code: int | None = None,
+        service: str | None = None,
+        retryable: bool = True,
+    ) -> None:
+        super().__init__(message, service=service, retryable=retryable)
+        self.output = output
+        self.code = code

@@ -1,0 +1,169 @@
+"""The typed facade over pluggy: one method for each job, and the loading of plugins.
+
+The rest of the library calls these methods and never pluggy, so that every job that no plugin
+takes becomes one clear error.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import TypeVar
+
+import pluggy
+from attrs import field, frozen
+
+from libgitopper.errors import PluginError
+from libgitopper.hookspecs import (
+    HOOKS,
+    PROJECT,
+    CheckoutRequest,
+    Event,
+    FetchRequest,
+    MountRequest,
+    MountVerb,
+    Published,
+    Reloaded,
+    ReloadRequest,
+    Specs,
+    Store,
+)
+from libgitopper.model import Release, Service
+
+__all__ = ["BrokenPlugin", "Hooks", "load_plugins"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@frozen(kw_only=True)
+class BrokenPlugin:
+    """A plugin that could not be loaded; the others are not affected."""
+
+    name: str
+    distribution: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.name!r} of {self.distribution} can't be loaded: {self.reason}"
+
+
+def load_plugins(found: Iterable[EntryPoint] | None = None) -> Hooks:
+    """Load every plugin registered under the entry point group ``gitopper``, one by one.
+
+    Raises:
+        PluginError: a plugin implements no hook, or one that does not exist: it was written for
+            something else, and would be silently without effect.
+    """
+    hooks = Hooks()
+    points = entry_points(group=PROJECT) if found is None else found
+    for point in sorted(points, key=lambda p: p.name):
+        distribution = point.dist.name if point.dist else "an unknown distribution"
+        try:
+            plugin = point.load()
+        except Exception as exc:  # noqa: BLE001 - a plugin may fail in any way; it is reported
+            reason = f"{type(exc).__name__}: {exc}"
+            broken = BrokenPlugin(name=point.name, distribution=distribution, reason=reason)
+            hooks = Hooks(manager=hooks.manager, broken=(*hooks.broken, broken))
+            log.warning("%s", broken)
+            continue
+        hooks.register(plugin, name=point.name, distribution=distribution)
+    return hooks
+
+
+def _new_manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(Specs)
+    return manager
+
+
+@frozen(kw_only=True)
+class Hooks:
+    """Every job a plugin can do, as a typed method."""
+
+    manager: pluggy.PluginManager = field(factory=_new_manager)
+    broken: tuple[BrokenPlugin, ...] = ()
+    """What could not be loaded; named when a job finds nobody to take it."""
+
+    def register(
+        self, plugin: object, *, name: str | None = None, distribution: str = "this program"
+    ) -> None:
+        """Add a plugin: a module, or any object with hook implementations.
+
+        Raises:
+            PluginError: it implements no hook, or one that does not exist, or can't be called as
+                specified.
+        """
+        who = name or _name_of(plugin)
+        try:
+            self.manager.register(plugin, name=who)
+            self.manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as exc:
+            raise PluginError(f"plugin {who!r} of {distribution}: {exc}") from exc
+        if not self.manager.get_hookcallers(plugin):
+            raise PluginError(
+                f"plugin {who!r} of {distribution} implements no hook; mark its functions with"
+                f" libgitopper.hookimpl, and name them as one of: {', '.join(HOOKS)}"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the plugins that are registered, sorted."""
+        return tuple(sorted(name for name, _ in self.manager.list_name_plugin()))
+
+    def fetch(self, request: FetchRequest) -> Store:
+        """Bring the store of an upstream up to date (or open it), and return it."""
+        store: Store | None = self.manager.hook.gitopper_fetch(request=request)
+        return self._answered(store, "gitopper_fetch", f"upstream {request.upstream}")
+
+    def checkout(self, request: CheckoutRequest) -> Release:
+        """Return the complete release that was asked for."""
+        release: Release | None = self.manager.hook.gitopper_checkout(request=request)
+        return self._answered(release, "gitopper_checkout", f"service {request.service.name}")
+
+    def publish(self, service: Service, release: Release) -> Published:
+        """Show `release` at the mappings of `service`."""
+        return self._mount(MountRequest(service=service, verb=MountVerb.PUBLISH, release=release))
+
+    def withdraw(self, service: Service) -> Published:
+        """Stop showing a release at the mappings of `service`."""
+        return self._mount(MountRequest(service=service, verb=MountVerb.WITHDRAW))
+
+    def observe(self, service: Service) -> Published:
+        """Tell what stands at the mappings of `service`."""
+        return self._mount(MountRequest(service=service, verb=MountVerb.OBSERVE))
+
+    def reload(self, request: ReloadRequest) -> Reloaded:
+        """Make the service take its release."""
+        reloaded: Reloaded | None = self.manager.hook.gitopper_reload(request=request)
+        return self._answered(reloaded, "gitopper_reload", f"reload = {request.service.reload!r}")
+
+    def event(self, event: Event) -> None:
+        """Tell every observer; what one raises is logged, and the others still hear of it."""
+        for implementation in self.manager.hook.gitopper_event.get_hookimpls():
+            try:
+                implementation.function(*(event for _ in implementation.argnames))
+            except Exception:
+                log.exception("plugin %r failed to observe %s", implementation.plugin_name, event.kind)
+
+    def _mount(self, request: MountRequest) -> Published:
+        published: Published | None = self.manager.hook.gitopper_mount(request=request)
+        return self._answered(published, "gitopper_mount", f"publish = {request.service.publish!r}")
+
+    def _answered(self, answer: T | None, hook: str, job: str) -> T:
+        if answer is not None:
+            return answer
+        message = f"no plugin takes {hook} for {job}; loaded: {', '.join(self.names) or 'none'}"
+        for broken in self.broken:
+            message += f"; {broken}"
+        raise PluginError(message)
+
+
+def _name_of(plugin: object) -> str:
+    if isinstance(plugin, ModuleType) or inspect.isclass(plugin):
+        return plugin.__name__
+    return type(plugin).__name__

@@ -1,0 +1,214 @@
+"""The values that everything else speaks of. All are frozen; none does I/O.
+
+The words are the project's glossary: an *upstream* is a remote repository's URL; a *source* adds
+branch and credentials; a *mapping* shows a path of the repository on the host; a *release* is an
+immutable directory with exactly the mapped paths of a service.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from datetime import datetime
+from pathlib import Path
+
+from attrs import field, frozen
+
+__all__ = [
+    "Attempt",
+    "Content",
+    "Credentials",
+    "Deployed",
+    "Intent",
+    "IntentKind",
+    "Mapping",
+    "Release",
+    "Service",
+    "Source",
+    "State",
+    "Status",
+    "TreeEntry",
+]
+
+
+@frozen(kw_only=True)
+class Credentials:
+    """How to authenticate to an upstream. Files are read at each use, so rotation just works."""
+
+    userinfo: str | None = field(default=None, repr=False)
+    """``user:password`` as it stood in the URL, percent-encoded; never shown."""
+    file: Path | None = None
+    """A file with ``user:password``, or a token alone, on its first line."""
+    ssh_key: Path | None = None
+    """A private key for ssh upstreams; without it ssh's own configuration decides."""
+
+
+@frozen(kw_only=True)
+class Source:
+    """A branch of an upstream, and how to get at it."""
+
+    upstream: str
+    """URL without credentials: safe to show."""
+    branch: str
+    credentials: Credentials = Credentials()
+
+
+@frozen(kw_only=True)
+class Mapping:
+    """One directory (or, with `file`, one file) of the repository, shown at a path of the host."""
+
+    link: str
+    """Path in the repository: relative, ``/``-separated, no ``.`` or ``..``; non-empty."""
+    local: Path
+    """Absolute path on the host."""
+    file: bool = False
+
+
+@frozen(kw_only=True)
+class Service:
+    """One service as this host runs it, defaults applied. What a `[[services]]` entry becomes."""
+
+    name: str
+    source: Source
+    mappings: tuple[Mapping, ...]
+    mount: Path
+    """Directory that holds ``<name>``, the link to the live release, and ``.gitopper/releases``."""
+    user: str | None = None
+    """Owner of the release's files; None leaves them with the daemon's own user."""
+    package: str | None = None
+    action: str = "reload"
+    """Verb for the reload plugin (`systemctl <action> <name>`); empty for none."""
+    publish: str = "bind"
+    """Which mount plugin: builtin are ``bind`` and ``symlink``."""
+    reload: str = "systemd"
+    """Which reload plugin: builtin are ``systemd`` and ``command``."""
+    command: tuple[str, ...] = ()
+    """The argv that the ``command`` plugin runs."""
+    readonly: bool = False
+    keep: int = 5
+    """How many releases stay on disk for rollbacks, the live one included; at least 1."""
+    interval_seconds: float = 300.0
+    timeout_seconds: float = 90.0
+    """Longest that one external command or one network exchange for this service may take."""
+
+    @property
+    def live(self) -> Path:
+        """The symlink to the live release: where an operator runs ``git log``."""
+        return self.mount / self.name
+
+    @property
+    def releases(self) -> Path:
+        """The directory of this service's releases."""
+        return self.mount / ".gitopper" / "releases" / self.name
+
+
+@frozen(kw_only=True)
+class TreeEntry:
+    """What a revision has at one mapped path."""
+
+    link: str
+    id: str
+    """Git object id, hex: of a tree, or of a blob for a `file` mapping."""
+    mode: int
+    """Git file mode, as 0o040000 for a tree or 0o100644 for a plain file."""
+
+
+@frozen(kw_only=True)
+class Content:
+    """What a revision would give a service: one entry for each mapping, in order."""
+
+    revision: str
+    entries: tuple[TreeEntry, ...]
+
+    def release_id(self, service: Service) -> str:
+        """Name of the release with this content for `service`: 16 hex digits.
+
+        Revisions which agree on the mapped paths share it; another owner or another set of
+        paths makes another one.
+        """
+        what = [[e.link, e.id, e.mode] for e in self.entries], service.user
+        digest = hashlib.sha256(json.dumps(what).encode())
+        return digest.hexdigest()[:16]
+
+
+@frozen(kw_only=True)
+class Release:
+    """A complete, immutable directory with the mapped paths of a service at their repository paths."""
+
+    service: str
+    id: str
+    path: Path
+    content: Content
+    """`content.revision` is what the release's HEAD names now."""
+
+
+class IntentKind(enum.Enum):
+    """What an operator wants of a service."""
+
+    TRACK = "track"
+    FREEZE = "freeze"
+    ROLLBACK = "rollback"
+
+
+@frozen(kw_only=True)
+class Intent:
+    """What the operator wants of a service; persisted before it is acknowledged."""
+
+    kind: IntentKind = IntentKind.TRACK
+    revision: str | None = None
+    """For ROLLBACK: the full hash to be at."""
+    since: datetime | None = None
+    """When it was asked for; UTC; None where nobody ever asked."""
+
+
+@frozen(kw_only=True)
+class Attempt:
+    """A release that was about to be published; persisted before the mount is touched.
+
+    It stands until the release is recorded as deployed. So after a crash at any point it tells
+    which revision the published release came from, and that a reload is owed.
+    """
+
+    revision: str
+    release: str
+    content: Content
+
+
+@frozen(kw_only=True)
+class Deployed:
+    """What is published and was taken by the service; persisted last, so it is never ahead of the truth."""
+
+    revision: str
+    """The commit that the service is in line with."""
+    release: str
+    """Id of the release that is published."""
+    content: Content
+    service: Service
+    """The service as it was configured then: what to withdraw when the config has moved on."""
+    at: datetime
+    """When the release was published and taken; UTC. An advance does not move it."""
+
+
+class State(enum.Enum):
+    """The state of a service, derived from intent and observation, never set by hand."""
+
+    OK = "OK"
+    FREEZE = "FREEZE"
+    ROLLBACK = "ROLLBACK"
+    BROKEN = "BROKEN"
+    DIFF = "DIFF"
+
+
+@frozen(kw_only=True)
+class Status:
+    """What an operator is told of a service."""
+
+    service: str
+    state: State
+    info: str
+    """Why, in one line; empty when there is nothing to say."""
+    hash: str
+    """The commit that the service is in line with; empty before the first deploy."""
+    change: datetime
+    """Since when it is in this state with this hash; UTC."""
