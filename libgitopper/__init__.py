@@ -46,8 +46,14 @@ from libgitopper.model import (
     State,
     Status,
     TreeEntry,
+    Watch,
+    watches,
 )
+from libgitopper.planner import Plan, Reason, Verb, aim, make_plan
 from libgitopper.proc import Completed, run, spawn
+from libgitopper.reconciler import Outcome, Reconciler
+from libgitopper.state import StateStore
+from libgitopper.status import SourceHealth, derive
 
 __version__ = "0.1.0"
 
@@ -74,9 +80,13 @@ __all__ = [
     "Mapping",
     "MountRequest",
     "MountVerb",
+    "Outcome",
+    "Plan",
     "PluginError",
     "PublishError",
     "Published",
+    "Reason",
+    "Reconciler",
     "Release",
     "ReloadError",
     "ReloadRequest",
@@ -84,15 +94,23 @@ __all__ = [
     "Service",
     "Source",
     "SourceError",
+    "SourceHealth",
     "State",
     "StateError",
+    "StateStore",
     "Status",
     "StepError",
     "Store",
     "TreeEntry",
     "UnknownRevision",
+    "Verb",
+    "Watch",
+    "aim",
+    "derive",
     "hookimpl",
     "load_plugins",
+    "make_plan",
     "run",
     "spawn",
+    "watches",
 ]

@@ -129,9 +129,10 @@ class Hooks:
         """Show `release` at the mappings of `service`."""
         return self._mount(MountRequest(service=service, verb=MountVerb.PUBLISH, release=release))
 
-    def withdraw(self, service: Service) -> Published:
+    def withdraw(self, service: Service, *, keep_live: bool = False) -> Published:
         """Stop showing a release at the mappings of `service`."""
-        return self._mount(MountRequest(service=service, verb=MountVerb.WITHDRAW))
+        verb = MountVerb.WITHDRAW
+        return self._mount(MountRequest(service=service, verb=verb, keep_live=keep_live))
 
     def observe(self, service: Service) -> Published:
         """Tell what stands at the mappings of `service`."""

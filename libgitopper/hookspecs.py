@@ -125,6 +125,8 @@ class MountRequest:
     verb: MountVerb
     release: Release | None = None
     """For PUBLISH."""
+    keep_live: bool = False
+    """For WITHDRAW: the service goes on with other mappings, so the link to its live release stays."""
 
 
 @frozen(kw_only=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -29,6 +30,8 @@ __all__ = [
     "State",
     "Status",
     "TreeEntry",
+    "Watch",
+    "watches",
 ]
 
 
@@ -93,6 +96,11 @@ class Service:
     """Longest that one external command or one network exchange for this service may take."""
 
     @property
+    def placement(self) -> tuple[object, ...]:
+        """Where and how its files are shown: when this changes, they must be published anew."""
+        return self.mappings, self.mount, self.publish, self.readonly, self.user
+
+    @property
     def live(self) -> Path:
         """The symlink to the live release: where an operator runs ``git log``."""
         return self.mount / self.name
@@ -101,6 +109,48 @@ class Service:
     def releases(self) -> Path:
         """The directory of this service's releases."""
         return self.mount / ".gitopper" / "releases" / self.name
+
+
+@frozen(kw_only=True)
+class Watch:
+    """One upstream and the services that follow it: what one poll serves."""
+
+    upstream: str
+    credentials: Credentials
+    stores: Path
+    """Directory of the stores."""
+    services: tuple[Service, ...]
+
+    @property
+    def branches(self) -> frozenset[str]:
+        """The branches that any of the services follows."""
+        return frozenset(service.source.branch for service in self.services)
+
+    @property
+    def interval_seconds(self) -> float:
+        """The shortest interval that any of the services asks for."""
+        return min(service.interval_seconds for service in self.services)
+
+    @property
+    def timeout_seconds(self) -> float:
+        """The longest time that any of the services allows for a network exchange."""
+        return max(service.timeout_seconds for service in self.services)
+
+
+def watches(services: Iterable[Service], stores: Path) -> tuple[Watch, ...]:
+    """Group `services` by upstream, in the order in which the upstreams first occur."""
+    groups: dict[str, list[Service]] = {}
+    for service in services:
+        groups.setdefault(service.source.upstream, []).append(service)
+    return tuple(
+        Watch(
+            upstream=upstream,
+            credentials=group[0].source.credentials,
+            stores=stores,
+            services=tuple(group),
+        )
+        for upstream, group in groups.items()
+    )
 
 
 @frozen(kw_only=True)
@@ -188,6 +238,13 @@ class Deployed:
     """The service as it was configured then: what to withdraw when the config has moved on."""
     at: datetime
     """When the release was published and taken; UTC. An advance does not move it."""
+    note: str = ""
+    """What the reload plugin had to say, as ``unit x is stopped``; shown beside the state."""
+
+    @property
+    def release_path(self) -> Path:
+        """Where the release is on disk."""
+        return self.service.releases / self.release
 
 
 class State(enum.Enum):

@@ -1,4 +1,4 @@
-"""The one place that runs other programs: an argv, no shell, a session of its own, a deadline, a group kill."""
+"""The one place that runs other programs: argv, no shell, own session, a deadline, a group kill."""
 
 from __future__ import annotations
 

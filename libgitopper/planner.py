@@ -1,0 +1,158 @@
+"""What to do for a service, and why: pure functions of what is wanted and what is there.
+
+Nothing here does I/O, and nothing asks "what did the last pull bring": what should be is compared
+with what is, so the next pass repairs whatever a crash left.
+"""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from libgitopper.hookspecs import Published
+from libgitopper.model import Attempt, Content, Deployed, Intent, IntentKind, Service
+
+__all__ = ["Plan", "Reason", "Stale", "Verb", "aim", "make_plan"]
+
+
+class Verb(enum.Enum):
+    """What a pass does."""
+
+    WAIT = "wait"
+    """Nothing can be done: no revision to be at is known."""
+    KEEP = "keep"
+    """Nothing needs to be done."""
+    ADVANCE = "advance"
+    """The mapped paths are the same in both commits: only the commit that is shown moves on."""
+    DEPLOY = "deploy"
+    """Check out, publish, reload."""
+
+
+class Reason(enum.Enum):
+    """Why a plan does what it does; the text is what an operator reads."""
+
+    NO_TIP = "the tip of the branch is not known, and nothing was deployed before"
+    FROZEN_EMPTY = "frozen before its first deploy"
+    IN_LINE = "everything is in line"
+    ELSEWHERE = "the commit changes other paths only"
+    FIRST = "first deploy"
+    CONTENT = "mapped paths changed"
+    SETTINGS = "the service's settings changed"
+    UNPUBLISHED = "its paths do not show its release"
+    UNFINISHED = "an earlier deploy was not finished"
+
+
+@frozen(kw_only=True)
+class Plan:
+    """A decision, with its reasons in the order in which they weigh."""
+
+    verb: Verb
+    reasons: tuple[Reason, ...]
+    target: Content | None = None
+    """What to be at; None for WAIT."""
+    changed: tuple[str, ...] = ()
+    """The links whose content differs from what is deployed."""
+
+    @property
+    def why(self) -> str:
+        """The reasons as one line."""
+        text = "; ".join(reason.value for reason in self.reasons)
+        return f"{text}: {', '.join(self.changed)}" if self.changed else text
+
+
+def aim(
+    *,
+    intent: Intent,
+    tip: str | None,
+    deployed: Deployed | None,
+    attempt: Attempt | None,
+    published: Published,
+) -> str | Reason:
+    """Return the revision that the service should be at, or the reason why there is none.
+
+    A service that tracks a branch whose tip is unknown stays where it is. One that is frozen
+    stays with what it shows: that is the attempt's revision when a crash came after publishing.
+    """
+    here = deployed.revision if deployed else None
+    if intent.kind is IntentKind.ROLLBACK and intent.revision:
+        return intent.revision
+    if intent.kind is IntentKind.TRACK:
+        return tip or here or Reason.NO_TIP
+    if attempt and published.release == attempt.release:
+        return attempt.revision
+    return here or Reason.FROZEN_EMPTY
+
+
+def make_plan(
+    *,
+    service: Service,
+    target: Content,
+    deployed: Deployed | None,
+    attempt: Attempt | None,
+    published: Published,
+) -> Plan:
+    """Return what brings `service` to `target`, given what is deployed and what its paths show."""
+    if deployed is None:
+        return Plan(verb=Verb.DEPLOY, reasons=(Reason.FIRST,), target=target)
+    release = target.release_id(service)
+    changed = _changed(deployed.content, target)
+    tests = (
+        (bool(changed), Reason.CONTENT),
+        (_settings_changed(service, deployed, release, changed), Reason.SETTINGS),
+        # Before the pass the paths showed the deployed release: what it replaces is no reason.
+        (published.release not in {release, deployed.release}, Reason.UNPUBLISHED),
+        (attempt is not None, Reason.UNFINISHED),
+    )
+    reasons = tuple(reason for holds, reason in tests if holds)
+    if reasons:
+        return Plan(verb=Verb.DEPLOY, reasons=reasons, target=target, changed=changed)
+    if target.revision != deployed.revision:
+        return Plan(verb=Verb.ADVANCE, reasons=(Reason.ELSEWHERE,), target=target)
+    return Plan(verb=Verb.KEEP, reasons=(Reason.IN_LINE,), target=target)
+
+
+def _changed(before: Content, after: Content) -> tuple[str, ...]:
+    old = {entry.link: entry for entry in before.entries}
+    return tuple(entry.link for entry in after.entries if old.get(entry.link) != entry)
+
+
+def _settings_changed(service: Service, deployed: Deployed, release: str, changed: tuple[str, ...]) -> bool:
+    """A change of mappings, owner or publisher; one of content alone is not a change of settings."""
+    if service.placement != deployed.service.placement:
+        return True
+    return release != deployed.release and not changed
+
+
+@frozen(kw_only=True)
+class Stale:
+    """What is shown for a service and no longer wanted, because its settings changed."""
+
+    in_the_way: Service | None = None
+    """To withdraw before the new is published: another publisher's, or a path above or below a new one."""
+    aside: Service | None = None
+    """To withdraw after the new is published: paths that the service no longer maps."""
+    moved: bool = False
+    """True when the publisher or the mount directory changed, so that all of the old must go."""
+
+    @classmethod
+    def of(cls, deployed: Deployed | None, service: Service) -> Stale:
+        """Compare where `deployed` is shown with where `service` wants to be."""
+        if deployed is None:
+            return cls()
+        old = deployed.service
+        if (old.publish, old.mount) != (service.publish, service.mount):
+            return cls(in_the_way=old, moved=True)
+        wanted = {mapping.local for mapping in service.mappings}
+        gone = [mapping for mapping in old.mappings if mapping.local not in wanted]
+        blocking = tuple(m for m in gone if any(_nested(m.local, local) for local in wanted))
+        rest = tuple(m for m in gone if m not in blocking)
+        return cls(
+            in_the_way=evolve(old, mappings=blocking) if blocking else None,
+            aside=evolve(old, mappings=rest) if rest else None,
+        )
+
+
+def _nested(one: Path, other: Path) -> bool:
+    return one in other.parents or other in one.parents

@@ -1,0 +1,352 @@
+"""The reconciler: brings services in line, one pass at a time. It reads top to bottom like the flow.
+
+    look -> aim -> plan -> checkout -> publish -> reload -> record
+
+Every pass compares what should be with what is, so a pass repairs what a crash, or an operator's
+umount, left behind. What must not be lost is persisted in an order that leans to the safe side:
+the attempt before anything is published, `deployed` after the service took the release.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+
+from attrs import evolve, frozen
+
+from libgitopper.errors import GitopperError, SourceError, StepError, UnknownRevision
+from libgitopper.hooks import Hooks
+from libgitopper.hookspecs import CheckoutRequest, Event, FetchRequest, Published, ReloadRequest, Store
+from libgitopper.locks import NamedLocks
+from libgitopper.model import Attempt, Content, Deployed, Intent, Release, Service, Watch
+from libgitopper.planner import Plan, Reason, Stale, Verb, aim, make_plan
+from libgitopper.state import StateStore
+
+__all__ = ["Outcome", "Reconciler", "utc_now"]
+
+log = logging.getLogger(__name__)
+
+REPLANS = 3
+"""How often a pass starts over because the operator changed their mind while it ran."""
+
+
+def utc_now() -> datetime:
+    """Return the time now, in UTC."""
+    return datetime.now(UTC)
+
+
+@frozen(kw_only=True)
+class Outcome:
+    """What one pass found and did for one service."""
+
+    service: Service
+    intent: Intent
+    deployed: Deployed | None
+    plan: Plan | None = None
+    """What the pass decided; None when it failed before that."""
+    error: GitopperError | None = None
+    """Why the pass failed; None when it went well."""
+
+
+@frozen(kw_only=True)
+class _View:
+    """What a pass sees before it decides."""
+
+    intent: Intent
+    deployed: Deployed | None
+    attempt: Attempt | None
+    published: Published
+
+
+class _Superseded(Exception):  # noqa: N818 - not an error: the operator changed their mind
+    """The intent changed between planning and acting."""
+
+
+class Reconciler:
+    """Brings services in line with what is wanted of them.
+
+    Safe to use from several threads: passes of one service never overlap, and an intent that
+    `want` has acknowledged is never overtaken by a pass that was planned before it.
+    """
+
+    def __init__(self, *, hooks: Hooks, state: StateStore, now: Callable[[], datetime] = utc_now) -> None:
+        self._hooks = hooks
+        self._state = state
+        self._now = now
+        self._passes = NamedLocks()
+        self._gates = NamedLocks()
+
+    def poll(self, watch: Watch, *, offline: bool = False) -> Store:
+        """Bring the store of `watch` up to date with its upstream (or only open it) and return it.
+
+        Raises:
+            SourceError: the upstream can't be reached; or, offline, was never fetched.
+            PluginError: no plugin takes such an upstream.
+        """
+        request = FetchRequest(
+            upstream=watch.upstream,
+            credentials=watch.credentials,
+            branches=watch.branches,
+            stores=watch.stores,
+            offline=offline,
+            timeout_seconds=watch.timeout_seconds,
+        )
+        try:
+            store = self._hooks.fetch(request)
+        except GitopperError as exc:
+            if not offline:
+                self._tell("poll-failed", upstream=watch.upstream, error=str(exc))
+            raise
+        if not offline:
+            self._tell("poll", upstream=watch.upstream, moved=store.moved)
+        return store
+
+    def reconcile(self, service: Service, store: Store | None) -> Outcome:
+        """Bring `service` in line, once. Never raises for what can go wrong: the outcome tells.
+
+        `store` is None where the upstream was never fetched; then only what was deployed before
+        can be restored.
+        """
+        with self._passes.of(service.name):
+            return self._guarded(service, lambda: self._pass(service, store))
+
+    def restore(self, service: Service) -> Outcome:
+        """Show the deployed release of `service` again where its paths do not; needs no upstream."""
+        with self._passes.of(service.name):
+            return self._guarded(service, lambda: self._restore(service))
+
+    def want(self, service: str, intent: Intent) -> None:
+        """Persist what the operator wants. On return it is on disk, and every later publish obeys it."""
+        with self._gates.of(service):
+            self._state.set_intent(service, evolve(intent, since=self._now()))
+        self._tell("intent", service, intent=intent.kind.value, revision=intent.revision)
+
+    def resolve(self, service: Service, prefix: str, store: Store | None) -> str:
+        """Return the full hash that `prefix` names for a rollback of `service`.
+
+        It may be in the history of its branch, or the revision of a release that is still kept.
+
+        Raises:
+            UnknownRevision: it is neither; the text says what it is.
+        """
+        kept = {
+            revision
+            for release, revision in self._state.releases(service.name, service.keep)
+            if revision.startswith(prefix.lower()) and (service.releases / release).is_dir()
+        }
+        if len(kept) == 1 and len(prefix) >= 4:
+            return kept.pop()
+        if store is None:
+            raise UnknownRevision(
+                f"{prefix}: no release that is kept has this hash, and upstream was never fetched;"
+                f" kept are those of gitopperctl list service {service.name}"
+            )
+        return store.resolve(prefix, service.source.branch)
+
+    def withdraw(self, deployed: Deployed) -> None:
+        """Stop showing what is deployed for a service that the config no longer has; keep its data.
+
+        Raises:
+            PublishError: it can't be withdrawn now; it stays deployed, and can be tried again.
+        """
+        name = deployed.service.name
+        with self._passes.of(name):
+            self._hooks.withdraw(deployed.service)
+            self._state.forget(name)
+        self._tell("withdrawn", name, release=deployed.release)
+
+    def orphans(self, services: tuple[Service, ...]) -> tuple[Deployed, ...]:
+        """Return what is deployed for services that are not among `services`."""
+        names = {service.name for service in services}
+        return tuple(d for d in self._state.all_deployed() if d.service.name not in names)
+
+    def _guarded(self, service: Service, step: Callable[[], Plan | None]) -> Outcome:
+        """Run `step`; turn whatever it raises into an outcome."""
+        plan, error = None, None
+        try:
+            plan = step()
+        except GitopperError as exc:
+            error = exc
+        except Exception as exc:
+            log.exception("%s: the pass failed in a way that nobody foresaw", service.name)
+            error = StepError(f"internal error: {type(exc).__name__}: {exc}")
+            error.__cause__ = exc
+        if error is not None:
+            self._tell("failed", service.name, error=str(error), kind_of_error=type(error).__name__)
+        return self._outcome(service, plan, error)
+
+    def _outcome(self, service: Service, plan: Plan | None, error: GitopperError | None) -> Outcome:
+        try:
+            intent = self._state.intent(service.name)
+            deployed = self._state.deployed(service.name)
+        except GitopperError as exc:
+            return Outcome(service=service, intent=Intent(), deployed=None, error=error or exc)
+        return Outcome(service=service, intent=intent, deployed=deployed, plan=plan, error=error)
+
+    def _pass(self, service: Service, store: Store | None) -> Plan | None:
+        self._restore(service)
+        for _ in range(REPLANS):
+            with suppress(_Superseded):
+                return self._attend(service, store)
+        return None  # the operator is still at it; their last word brings a pass of its own
+
+    def _attend(self, service: Service, store: Store | None) -> Plan:
+        view = self._look(service)
+        revision = aim(
+            intent=view.intent,
+            tip=store.tips.get(service.source.branch) if store else None,
+            deployed=view.deployed,
+            attempt=view.attempt,
+            published=view.published,
+        )
+        if isinstance(revision, Reason):
+            return Plan(verb=Verb.WAIT, reasons=(revision,))
+        target = self._content(revision, service, store, view.deployed)
+        plan = make_plan(
+            service=service,
+            target=target,
+            deployed=view.deployed,
+            attempt=view.attempt,
+            published=view.published,
+        )
+        if plan.verb is Verb.DEPLOY:
+            self._deploy(service, _needed(store, service), target, view, plan.why)
+        elif plan.verb is Verb.ADVANCE and view.deployed:
+            self._advance(service, _needed(store, service), target, view.intent, view.deployed)
+        return plan
+
+    def _look(self, service: Service) -> _View:
+        return _View(
+            intent=self._state.intent(service.name),
+            deployed=self._state.deployed(service.name),
+            attempt=self._state.attempt(service.name),
+            published=self._hooks.observe(service),
+        )
+
+    def _content(
+        self, revision: str, service: Service, store: Store | None, deployed: Deployed | None
+    ) -> Content:
+        """What `revision` has for `service`; known without the store where it is deployed already."""
+        if deployed and deployed.revision == revision:
+            links = [mapping.link for mapping in service.mappings]
+            if [entry.link for entry in deployed.content.entries] == links:
+                return deployed.content
+        return _needed(store, service).content(revision, service)
+
+    def _advance(
+        self, service: Service, store: Store, target: Content, intent: Intent, deployed: Deployed
+    ) -> None:
+        """Let the release's HEAD and `deployed` follow a commit that changes nothing for the service."""
+        with self._gate(service, intent):
+            self._hooks.checkout(CheckoutRequest(service=service, store=store, content=target))
+            self._state.advance(evolve(deployed, revision=target.revision, content=target))
+        self._tell("advanced", service.name, before=deployed.revision, after=target.revision)
+
+    def _deploy(self, service: Service, store: Store, target: Content, view: _View, why: str) -> None:
+        request = CheckoutRequest(service=service, store=store, content=target)
+        release = self._hooks.checkout(request)
+        with self._gate(service, view.intent):
+            self._publish(service, release, view.deployed)
+        self._take(service, release, view.deployed, why)
+        self._discard(service, store, release.id)
+
+    def _restore(self, service: Service) -> None:
+        """Publish what is deployed again, as it was placed then, where its paths show something else.
+
+        It needs neither upstream nor store, and comes before all that does: after a reboot with
+        the upstream gone, or with a tip that can't be deployed, the service gets its files.
+        """
+        deployed = self._state.deployed(service.name)
+        if deployed is None or not deployed.release_path.is_dir():
+            return
+        then = deployed.service
+        placed = evolve(
+            service,
+            mappings=then.mappings,
+            mount=then.mount,
+            publish=then.publish,
+            readonly=then.readonly,
+            user=then.user,
+        )
+        attempt = self._state.attempt(service.name)
+        fine = {deployed.release, attempt.release if attempt else deployed.release}
+        if self._hooks.observe(placed).release in fine:
+            return
+        release = Release(
+            service=service.name,
+            id=deployed.release,
+            path=deployed.release_path,
+            content=deployed.content,
+        )
+        with self._gates.of(service.name):
+            self._publish(placed, release, deployed)
+        self._take(placed, release, deployed, Reason.UNPUBLISHED.value)
+
+    def _publish(self, service: Service, release: Release, deployed: Deployed | None) -> None:
+        """Show `release`, and no longer show what was mapped elsewhere before."""
+        attempt = Attempt(revision=release.content.revision, release=release.id, content=release.content)
+        # Written first: a crash from here on leaves the reload owed, and names what is published.
+        self._state.begin(service.name, attempt)
+        stale = Stale.of(deployed, service)
+        if stale.in_the_way:
+            self._hooks.withdraw(stale.in_the_way, keep_live=not stale.moved)
+        self._hooks.publish(service, release)
+        if stale.aside:
+            self._hooks.withdraw(stale.aside, keep_live=True)
+
+    def _take(self, service: Service, release: Release, deployed: Deployed | None, why: str) -> None:
+        """Make the service take the release; only then is it deployed."""
+        first = deployed is None
+        reloaded = self._hooks.reload(ReloadRequest(service=service, release=release, first=first))
+        # Written last: a crash before this line repeats the reload.
+        self._state.record(
+            Deployed(
+                revision=release.content.revision,
+                release=release.id,
+                content=release.content,
+                service=service,
+                at=self._now(),
+                note=reloaded.note,
+            )
+        )
+        self._tell(
+            "deployed",
+            service.name,
+            revision=release.content.revision,
+            release=release.id,
+            why=why,
+            did=reloaded.did,
+            note=reloaded.note,
+        )
+
+    def _discard(self, service: Service, store: Store, live: str) -> None:
+        """Remove the releases that are past keeping; a failure costs disk, not the deploy."""
+        kept = {release for release, _ in self._state.releases(service.name, service.keep)}
+        try:
+            store.discard(service, kept | {live})
+        except (GitopperError, OSError):
+            log.exception("%s: old releases could not be removed", service.name)
+
+    @contextmanager
+    def _gate(self, service: Service, planned_for: Intent) -> Iterator[None]:
+        """Act on a plan only while the intent that it was made for still stands.
+
+        `want` waits here for microseconds to milliseconds, never for a reload or the network.
+        """
+        with self._gates.of(service.name):
+            if self._state.intent(service.name) != planned_for:
+                raise _Superseded
+            yield
+
+    def _tell(
+        self, kind: str, service: str | None = None, *, upstream: str | None = None, **details: object
+    ) -> None:
+        self._hooks.event(Event(kind=kind, service=service, upstream=upstream, details=details))
+
+
+def _needed(store: Store | None, service: Service) -> Store:
+    if store is None:
+        raise SourceError(f"{service.source.upstream} was never fetched", service=service.name)
+    return store

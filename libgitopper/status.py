@@ -1,0 +1,88 @@
+"""The state that an operator is shown: derived from what is wanted and what was seen; pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from attrs import frozen
+
+from libgitopper.errors import CheckoutError, GitopperError, SourceError
+from libgitopper.model import Deployed, Intent, IntentKind, State
+
+__all__ = ["SourceHealth", "derive"]
+
+SHORT = 12
+
+
+@frozen(kw_only=True)
+class SourceHealth:
+    """How the last poll of an upstream went."""
+
+    polled: bool = False
+    """False until the first poll has ended, well or not."""
+    error: str | None = None
+    """Why the last poll failed; None when it went well."""
+    last_success: datetime | None = None
+    """UTC; None when it never went well since the start."""
+
+
+def derive(
+    *,
+    intent: Intent,
+    deployed: Deployed | None,
+    tip: str | None,
+    source: SourceHealth,
+    branch: str,
+    error: GitopperError | None,
+) -> tuple[State, str]:
+    """Return the state and, in one line, why. A failure of the last pass outweighs all else."""
+    if error is not None:
+        state = State.DIFF if isinstance(error, SourceError | CheckoutError) else State.BROKEN
+        return state, _joined(_wanted(intent), one_line(str(error)), _source_note(source, error))
+    if intent.kind is IntentKind.FREEZE:
+        if deployed is None:
+            return State.DIFF, "frozen before its first deploy: nothing is published"
+        return State.FREEZE, deployed.note
+    if intent.kind is IntentKind.ROLLBACK:
+        if deployed and deployed.revision == intent.revision:
+            return State.FREEZE, _joined(f"ROLLBACK: {intent.revision}", deployed.note)
+        return State.ROLLBACK, _joined(f"to {intent.revision}", _source_note(source, None))
+    return _tracking(deployed, tip, source, branch)
+
+
+def _tracking(
+    deployed: Deployed | None, tip: str | None, source: SourceHealth, branch: str
+) -> tuple[State, str]:
+    if not source.polled:
+        return State.DIFF, "not fetched yet"
+    if source.error:
+        return State.DIFF, one_line(source.error)
+    if tip is None:
+        where = f"; stays at {deployed.revision[:SHORT]}" if deployed else ""
+        return State.DIFF, f"upstream has no branch {branch!r}{where}"
+    if deployed is None or deployed.revision != tip:
+        return State.DIFF, f"{tip[:SHORT]} is not deployed yet"
+    return State.OK, deployed.note
+
+
+def _wanted(intent: Intent) -> str:
+    if intent.kind is IntentKind.ROLLBACK:
+        return f"rolling back to {(intent.revision or '')[:SHORT]}"
+    return "frozen" if intent.kind is IntentKind.FREEZE else ""
+
+
+def _source_note(source: SourceHealth, error: GitopperError | None) -> str:
+    """The upstream's trouble, where it is not the very error that is shown already."""
+    if source.error is None or isinstance(error, SourceError):
+        return ""
+    return one_line(source.error)
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
+
+
+def one_line(text: str) -> str:
+    """Return `text` as one line that is safe to print: no control characters, no runs of white space."""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split())
