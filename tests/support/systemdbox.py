@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +30,7 @@ __all__ = ["BoxError", "BoxProcess", "SystemdBox"]
 REPOSITORY = Path(__file__).resolve().parents[2]
 PREFIX = "gitopper-box-"
 BOOT_SECONDS = 30.0
+NAMESPACES = ("--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup")
 T = TypeVar("T")
 
 # Runs as the first process of the namespaces, and becomes systemd. $1 is a directory to mount on, the
@@ -192,7 +192,7 @@ class SystemdBox:
         ]
         inner = ["env", "-i", "-C", os.fspath(cwd), *(f"{k}={v}" for k, v in _environment(env).items())]
         return BoxProcess(
-            [*enter, "--root", "--wd", "--", *inner, *map(os.fspath, argv)],
+            [*enter, *inner, *(os.fspath(word) for word in argv)],
             stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True,
         )  # fmt: skip
 
