@@ -3,6 +3,7 @@
 Everything that a plugin or a tool of your own needs is exported here; nothing else is promised.
 """
 
+from libgitopper.config import Config, Overrides, load_config
 from libgitopper.errors import (
     AuthError,
     CheckoutError,
@@ -66,6 +67,7 @@ __all__ = [
     "CheckoutRequest",
     "CommandError",
     "Completed",
+    "Config",
     "ConfigError",
     "ConfigProblem",
     "Content",
@@ -81,6 +83,7 @@ __all__ = [
     "MountRequest",
     "MountVerb",
     "Outcome",
+    "Overrides",
     "Plan",
     "PluginError",
     "PublishError",
@@ -108,6 +111,7 @@ __all__ = [
     "aim",
     "derive",
     "hookimpl",
+    "load_config",
     "load_plugins",
     "make_plan",
     "run",

@@ -1,0 +1,14 @@
+"""The strict configuration: TOML in, frozen values out, and every mistake told at once with its remedy."""
+
+from libgitopper.config.loading import Config, Overrides, default_mount, load_config, parse_config
+from libgitopper.config.values import format_duration, parse_duration
+
+__all__ = [
+    "Config",
+    "Overrides",
+    "default_mount",
+    "format_duration",
+    "load_config",
+    "parse_config",
+    "parse_duration",
+]
