@@ -117,11 +117,20 @@ class Reconciler:
         with self._passes.of(service.name):
             return self._guarded(service, lambda: self._restore(service))
 
-    def want(self, service: str, intent: Intent) -> None:
-        """Persist what the operator wants. On return it is on disk, and every later publish obeys it."""
+    def known(self, service: Service) -> Outcome:
+        """Return what is known of `service` without looking at the host."""
+        return self._outcome(service, None, None)
+
+    def want(self, service: str, intent: Intent) -> Intent:
+        """Persist what the operator wants, and return it as it stands: with its time.
+
+        On return it is on disk, and every later publish obeys it.
+        """
+        stands = evolve(intent, since=self._now())
         with self._gates.of(service):
-            self._state.set_intent(service, evolve(intent, since=self._now()))
+            self._state.set_intent(service, stands)
         self._tell("intent", service, intent=intent.kind.value, revision=intent.revision)
+        return stands
 
     def resolve(self, service: Service, prefix: str, store: Store | None) -> str:
         """Return the full hash that `prefix` names for a rollback of `service`.

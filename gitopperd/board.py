@@ -1,0 +1,123 @@
+"""The board: what is known of every service, and the state that is shown for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from attrs import evolve
+
+from gitopperd.follower import Follower
+from libgitopper import Event, Hooks, Intent, Outcome, Service, State, Status, derive
+
+__all__ = ["Board"]
+
+
+class Board:
+    """The last outcome of each service, and its status. Lives on the event loop."""
+
+    def __init__(self, *, hooks: Hooks, now: Callable[[], datetime]) -> None:
+        self._hooks = hooks
+        self._now = now
+        self._outcomes: dict[str, Outcome] = {}
+        self._followers: dict[str, Follower] = {}
+        self._statuses: dict[str, Status] = {}
+        self._settled: dict[str, Status] = {}
+        self._unseen: set[str] = set()
+
+    def add(self, outcome: Outcome, follower: Follower, shown: Status | None) -> None:
+        """Put up a service with what is known of it from before the start."""
+        name = outcome.service.name
+        self._outcomes[name] = outcome
+        self._followers[name] = follower
+        self._unseen.add(name)
+        if shown is not None:
+            self._settled[name] = shown
+        self._show(name)
+
+    def settle(self, outcome: Outcome) -> Status | None:
+        """Note what a pass did; return the status where it is news that should outlive a restart.
+
+        Before the first poll nothing is settled, so a restart does not reset "since when".
+        """
+        name = outcome.service.name
+        self._outcomes[name] = outcome
+        self._unseen.discard(name)
+        self._show(name)
+        status = self._statuses[name]
+        if not self._followers[name].health.polled or _same(self._settled.get(name), status):
+            return None
+        self._settled[name] = status
+        return status
+
+    def intend(self, service: str, intent: Intent) -> None:
+        """Note what the operator wants from now on."""
+        self._outcomes[service] = evolve(self._outcomes[service], intent=intent)
+        self._show(service)
+
+    def refresh(self, follower: Follower) -> None:
+        """Show what a poll of `follower` means for the services that it feeds."""
+        for service in follower.watch.services:
+            self._show(service.name)
+
+    def status(self, service: str) -> Status:
+        """Return the status of one service."""
+        return self._statuses[service]
+
+    def outcome(self, service: str) -> Outcome:
+        """Return what the last pass found."""
+        return self._outcomes[service]
+
+    def __iter__(self) -> Iterator[Status]:
+        return iter(tuple(self._statuses.values()))
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """Every service on the board."""
+        return tuple(outcome.service for outcome in self._outcomes.values())
+
+    @property
+    def well(self) -> bool:
+        """True when every service runs as it is wanted: OK, or frozen by an operator."""
+        return all(status.state in {State.OK, State.FREEZE} for status in self)
+
+    def _show(self, name: str) -> None:
+        outcome = self._outcomes[name]
+        state, info = self._derive(name, outcome)
+        hash_ = outcome.deployed.revision if outcome.deployed else ""
+        before = self._statuses.get(name)
+        after = Status(service=name, state=state, info=info, hash=hash_, change=self._now())
+        for earlier in (before, self._settled.get(name)):
+            if earlier is not None and _same(earlier, after):
+                after = evolve(after, change=earlier.change)
+                break
+        self._statuses[name] = after
+        if before is None or (before.state, before.hash, before.info) != (state, hash_, info):
+            self._tell(before, after)
+
+    def _derive(self, name: str, outcome: Outcome) -> tuple[State, str]:
+        if name in self._unseen:
+            return State.DIFF, "not looked at yet"
+        branch = outcome.service.source.branch
+        follower = self._followers[name]
+        return derive(
+            intent=outcome.intent,
+            deployed=outcome.deployed,
+            tip=follower.tip(branch),
+            source=follower.health,
+            branch=branch,
+            error=outcome.error,
+        )
+
+    def _tell(self, before: Status | None, after: Status) -> None:
+        details = {
+            "before": before.state.value if before else None,
+            "after": after.state.value,
+            "hash": after.hash,
+            "info": after.info,
+        }
+        self._hooks.event(Event(kind="state", service=after.service, details=details))
+
+
+def _same(one: Status | None, other: Status) -> bool:
+    return one is not None and (one.state, one.hash) == (other.state, other.hash)

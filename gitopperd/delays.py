@@ -1,0 +1,35 @@
+"""When to poll next: spread over the interval, and backed off while the upstream is down."""
+
+from __future__ import annotations
+
+import random
+
+__all__ = ["next_delay"]
+
+FIRST_RETRY_SECONDS = 5.0
+CEILING_SECONDS = 600.0
+JITTER = 0.1
+
+
+def next_delay(*, interval_seconds: float, polls: int, failures: int, rng: random.Random) -> float:
+    """Return how many seconds to wait before the next poll.
+
+    Args:
+        interval_seconds: what the config asks for.
+        polls: how many polls there were since the start, at least 1.
+        failures: how many of the last ones failed in a row.
+        rng: source of the jitter.
+
+    Hosts that start together poll together once; the second poll comes at a random point of the
+    interval, so from there on a thousand hosts are spread evenly. While the upstream is down the
+    delay doubles from 5 s (never more than the interval to begin with) up to ten minutes, or the
+    interval where that is longer.
+    """
+    if failures:
+        first = min(FIRST_RETRY_SECONDS, interval_seconds)
+        ceiling = max(CEILING_SECONDS, interval_seconds)
+        # The exponent is bounded, or a host that is off the net for a month overflows.
+        return float(min(ceiling, first * 2 ** min(failures - 1, 30)) * rng.uniform(0.5, 1.0))
+    if polls == 1:
+        return interval_seconds * rng.random()
+    return interval_seconds * rng.uniform(1 - JITTER, 1 + JITTER)

@@ -1,0 +1,95 @@
+"""A follower polls one upstream for all the services that use it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from gitopperd.delays import next_delay
+from gitopperd.threads import Threads
+from libgitopper import GitopperError, Reconciler, SourceHealth, Store, Watch
+from libgitopper.reconciler import utc_now
+
+__all__ = ["Follower"]
+
+log = logging.getLogger(__name__)
+
+
+class Follower:
+    """Polls one upstream, at its interval or when poked, and tells `on_poll` after each poll.
+
+    It never waits for what its services do with the news, nor for another follower.
+    """
+
+    def __init__(
+        self,
+        *,
+        watch: Watch,
+        reconciler: Reconciler,
+        threads: Threads,
+        on_poll: Callable[[Follower], None],
+        rng: random.Random,
+    ) -> None:
+        self.watch = watch
+        self.health = SourceHealth()
+        self.store: Store | None = None
+        self._reconciler = reconciler
+        self._threads = threads
+        self._on_poll = on_poll
+        self._rng = rng
+        self._poked = asyncio.Event()
+        self._failures = 0
+        self._polls = 0
+
+    def tip(self, branch: str) -> str | None:
+        """Return the tip of `branch` as far as it is known."""
+        return self.store.tips.get(branch) if self.store else None
+
+    def poke(self) -> None:
+        """Poll now, however long the next poll is away; several pokes make one poll."""
+        self._poked.set()
+
+    async def open(self) -> None:
+        """Open the store as the last run left it, so that a rollback works before the first poll."""
+        try:
+            self.store = await self._threads.poll(self._reconciler.poll, self.watch, offline=True)
+        except GitopperError as exc:
+            log.debug("%s: nothing stored yet: %s", self.watch.upstream, exc)
+
+    async def poll(self) -> None:
+        """Poll once; what goes wrong is in `health` afterwards, never raised."""
+        self._poked.clear()
+        try:
+            self.store = await self._threads.poll(self._reconciler.poll, self.watch)
+        except GitopperError as exc:
+            self._failed(str(exc))
+        except Exception as exc:
+            log.exception("%s: the poll failed in a way that nobody foresaw", self.watch.upstream)
+            self._failed(f"internal error: {type(exc).__name__}: {exc}")
+        else:
+            self._failures = 0
+            self.health = SourceHealth(polled=True, last_success=utc_now())
+        self._polls += 1
+        self._on_poll(self)
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        while True:
+            await self.poll()
+            delay = next_delay(
+                interval_seconds=self.watch.interval_seconds,
+                polls=self._polls,
+                failures=self._failures,
+                rng=self._rng,
+            )
+            try:
+                async with asyncio.timeout(delay):
+                    await self._poked.wait()
+            except TimeoutError:
+                continue
+
+    def _failed(self, error: str) -> None:
+        self._failures += 1
+        self.health = SourceHealth(polled=True, error=error, last_success=self.health.last_success)

@@ -1,0 +1,84 @@
+"""Logs: for a terminal, for the journal (with its priorities), or as JSON lines; and the event log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TextIO
+
+from libgitopper import Event, hookimpl
+from libgitopper.status import one_line
+
+__all__ = ["EventLog", "set_up_logging"]
+
+log = logging.getLogger(__name__)
+
+PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.DEBUG, 7))
+"""Level and syslog priority, as sd-daemon(3) wants them at the start of a line."""
+
+LEVELS = {"failed": logging.ERROR, "poll-failed": logging.WARNING, "poll": logging.DEBUG}
+"""Level of each kind of event; all others are INFO."""
+
+
+class JournalFormatter(logging.Formatter):
+    """One line for the journal, which adds time, host and process by itself."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, its priority first. A traceback's lines each carry the priority too."""
+        priority = next((p for level, p in PRIORITIES if record.levelno >= level), 7)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object on a line: time, level, logger, message, and an event's own members."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        event = getattr(record, "event", None)
+        if isinstance(event, Event):
+            members = {"event": event.kind, "service": event.service, "upstream": event.upstream}
+            entry |= {name: value for name, value in members.items() if value is not None}
+            entry["details"] = dict(event.details)
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+def set_up_logging(*, debug: bool, as_json: bool, journal: bool, stream: TextIO = sys.stderr) -> None:
+    """Send our logs to `stream`, and the libraries' only where they warn."""
+    handler = logging.StreamHandler(stream)
+    if as_json:
+        handler.setFormatter(JsonFormatter())
+    elif journal:
+        handler.setFormatter(JournalFormatter("%(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for name in ("libgitopper", "gitopper_plugins", "gitopperd"):
+        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+class EventLog:
+    """Writes each event to the log, one line each; an observer like any plugin."""
+
+    @hookimpl
+    def gitopper_event(self, event: Event) -> None:
+        """Write `event` as ``subject: kind key=value …``."""
+        subject = event.service or event.upstream or "gitopperd"
+        details = " ".join(
+            f"{key}={one_line(str(value))}"
+            for key, value in event.details.items()
+            if value is not None and value != ""
+        )
+        level = LEVELS.get(event.kind, logging.INFO)
+        log.log(level, "%s: %s %s", subject, event.kind, details, extra={"event": event})

@@ -1,0 +1,185 @@
+"""gitopperd's command line. `-h` names hosts, as it always did; help is `--help`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import click
+
+from gitopperd.listen import Address, parse_address
+from gitopperd.logs import set_up_logging
+from gitopperd.wiring import Settings, serve
+from libgitopper import (
+    Config,
+    ConfigError,
+    GitopperError,
+    Overrides,
+    __version__,
+    load_config,
+    parse_duration,
+)
+
+__all__ = ["main"]
+
+FAILURE = 1
+USAGE = 2
+
+ROOT_STATE_DIR = Path("/var/lib/gitopper/state")
+ROOT_SOCKET = Path("/run/gitopper/gitopperd.sock")
+
+
+class Duration(click.ParamType):
+    """A duration as the config writes it."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration(str(value))
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+class Listen(click.ParamType):
+    """An address to listen on; loopback only."""
+
+    name = "addr:port"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        """Return the address."""
+        if isinstance(value, Address):
+            return value
+        try:
+            return parse_address(str(value))
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["--help"]})
+@click.option("-c", "--config", type=click.Path(path_type=Path), help="Configuration file (TOML).")
+@click.option(
+    "-h",
+    "--hosts",
+    default="",
+    metavar="HOSTS",
+    help="Other names that this host answers to, separated by commas.",
+)
+@click.option(
+    "-a",
+    "--address",
+    type=Listen(),
+    default="127.0.0.1:8000",
+    show_default=True,
+    help="Where to answer REST and metrics; loopback only.",
+)
+@click.option(
+    "--socket",
+    "unix_socket",
+    type=click.Path(path_type=Path),
+    show_default=str(ROOT_SOCKET),
+    help="Unix socket to answer on as well; below $XDG_RUNTIME_DIR for an ordinary user.",
+)
+@click.option("-t", "--interval", type=Duration(), help="Poll interval where the config has none: 30s, 5m.")
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    show_default=str(ROOT_STATE_DIR),
+    help="Where intent and history are kept; below $XDG_STATE_HOME for an ordinary user.",
+)
+@click.option("-o", "--no-root", is_flag=True, help='Run as an ordinary user, with publish = "symlink".')
+@click.option("--once", is_flag=True, help="Reconcile everything once; exit 1 if a service is not well.")
+@click.option("-d", "--debug", is_flag=True, help="Log more.")
+@click.option("--log-json", is_flag=True, help="Log JSON lines.")
+@click.version_option(__version__, prog_name="gitopperd")
+@click.pass_context
+def main(
+    context: click.Context,
+    config: Path | None,
+    hosts: str,
+    address: Address,
+    unix_socket: Path | None,
+    interval: float | None,
+    state_dir: Path | None,
+    no_root: bool,
+    once: bool,
+    debug: bool,
+    log_json: bool,
+) -> None:
+    r"""Watch git repositories, publish their directories on this host, reload only what changed.
+
+    \b
+    gitopperd -c /etc/gitopper.toml                      as root: bind mounts, systemd
+    gitopperd -c my.toml --no-root -a 127.0.0.1:8001     as yourself: symlinks
+    gitopperd check -c /etc/gitopper.toml                only look for mistakes
+    """
+    if context.invoked_subcommand:
+        return
+    if config is None:
+        raise click.UsageError("name the configuration: gitopperd -c FILE")
+    if os.geteuid() != 0 and not no_root:
+        raise click.UsageError(
+            "bind mounts need root; as an ordinary user start with --no-root, which publishes by symlink"
+        )
+    set_up_logging(debug=debug, as_json=log_json, journal="JOURNAL_STREAM" in os.environ)
+    settings = Settings(
+        config=_load(config, hosts, interval),
+        state_dir=state_dir or _state_dir(),
+        address=address,
+        unix_socket=unix_socket or _socket(),
+        once=once,
+    )
+    try:
+        code = serve(settings)
+    except GitopperError as exc:
+        click.echo(f"gitopperd: {exc}", err=True)
+        code = FAILURE
+    sys.exit(code)
+
+
+@main.command()
+@click.option("-c", "--config", type=click.Path(path_type=Path), required=True, help="Configuration file.")
+@click.option("-h", "--hosts", default="", help="Names to look for instead of this host's own.")
+def check(config: Path, hosts: str) -> None:
+    """Read a configuration, tell everything that is wrong with it, and do nothing else."""
+    loaded = _load(config, hosts, None)
+    here = ", ".join(service.name for service in loaded.services) or "none"
+    click.echo(f"{config}: fine; machines: {len(loaded.machines)}; services of this host: {here}")
+
+
+def _load(path: Path, hosts: str, interval_seconds: float | None) -> Config:
+    names = {socket.gethostname(), *(name.strip() for name in hosts.split(",") if name.strip())}
+    try:
+        return load_config(
+            path,
+            hosts=frozenset(names),
+            root=os.geteuid() == 0,
+            environ=os.environ,
+            overrides=Overrides(interval_seconds=interval_seconds),
+        )
+    except ConfigError as exc:
+        click.echo(str(exc), err=True)
+        count = len(exc.problems)
+        mistakes = f"{count} mistake{'s' if count > 1 else ''}"
+        click.echo(f"gitopperd: {path} has {mistakes}; nothing was changed", err=True)
+        sys.exit(USAGE)
+
+
+def _state_dir() -> Path:
+    if given := os.environ.get("STATE_DIRECTORY"):  # systemd's StateDirectory=
+        return Path(given.split(":")[0]) / "state"
+    if os.geteuid() == 0:
+        return ROOT_STATE_DIR
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "gitopper"
+
+
+def _socket() -> Path | None:
+    if os.geteuid() == 0:
+        return ROOT_SOCKET
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime) / "gitopper" / "gitopperd.sock" if runtime else None

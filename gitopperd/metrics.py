@@ -1,0 +1,102 @@
+"""Metrics. What is true now is collected from the board at each scrape, so no series outlives its truth."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gitopperd.daemon import Daemon
+from libgitopper import Event, State, __version__, hookimpl
+
+__all__ = ["BoardCollector", "Meters"]
+
+GIT_EVENTS = frozenset({"poll", "poll-failed", "deployed", "advanced"})
+GIT_ERRORS = frozenset({"SourceError", "AuthError", "CheckoutError"})
+DURATION_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 90)
+
+
+class Meters:
+    """What is counted as it happens; an observer like any plugin."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._ops = Counter("gitopper_machine_git_ops_total", "Polls and checkouts.", registry=registry)
+        self._errors = Counter(
+            "gitopper_machine_git_error_total", "Polls and checkouts that failed.", registry=registry
+        )
+        self._seconds = Histogram(
+            "gitopper_reconcile_duration_seconds",
+            "Duration of one pass of one service.",
+            registry=registry,
+            buckets=DURATION_BUCKETS,
+        )
+
+    @hookimpl
+    def gitopper_event(self, event: Event) -> None:
+        """Count git operations, and those that failed."""
+        failed = event.kind == "failed" and event.details.get("kind_of_error") in GIT_ERRORS
+        if event.kind in GIT_EVENTS or failed:
+            self._ops.inc()
+        if event.kind == "poll-failed" or failed:
+            self._errors.inc()
+
+    def observe_seconds(self, seconds: float) -> None:
+        """Note how long a pass took."""
+        self._seconds.observe(seconds)
+
+
+class BoardCollector(Collector):
+    """Collects the state of every service and upstream at the moment of the scrape."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauges."""
+        info = GaugeMetricFamily(
+            "gitopper_service_info",
+            "1 for the commit and the state that a service is in.",
+            labels=["service", "hash", "state"],
+        )
+        states = GaugeMetricFamily(
+            "gitopper_service_state",
+            "1 for the state that a service is in, 0 for the others.",
+            labels=["service", "state"],
+        )
+        change = GaugeMetricFamily(
+            "gitopper_service_change_time_seconds",
+            "Since when a service is in its state at its commit.",
+            labels=["service"],
+        )
+        for status in self._daemon.board:
+            info.add_metric([status.service, status.hash, status.state.value], 1)
+            change.add_metric([status.service], status.change.timestamp())
+            for state in State:
+                states.add_metric([status.service, state.value], state is status.state)
+        yield info
+        yield states
+        yield change
+        yield self._sources()
+        yield self._build()
+
+    def _sources(self) -> Metric:
+        success = GaugeMetricFamily(
+            "gitopper_source_last_success_time_seconds",
+            "When an upstream was last polled with success; absent before the first.",
+            labels=["upstream"],
+        )
+        for follower in self._daemon.followers:
+            if follower.health.last_success is not None:
+                when = follower.health.last_success.timestamp()
+                success.add_metric([follower.watch.upstream], when)
+        return success
+
+    def _build(self) -> Metric:
+        build = GaugeMetricFamily(
+            "gitopper_build_info", "1, labelled with the versions.", labels=["version", "python"]
+        )
+        build.add_metric([__version__, platform.python_version()], 1)
+        return build

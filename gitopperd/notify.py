@@ -1,0 +1,52 @@
+"""systemd's notification protocol: readiness, status, watchdog. Silent where systemd did not start us.
+
+Source: sd_notify(3), sd_watchdog_enabled(3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Mapping
+
+__all__ = ["Notifier"]
+
+log = logging.getLogger(__name__)
+
+
+class Notifier:
+    """Tells the service manager how we are."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        self._watchdog_seconds = _watchdog_seconds(environ)
+
+    def send(self, *assignments: str) -> None:
+        """Send such as ``READY=1``; a manager that does not listen is no reason to fail."""
+        if not self._address:
+            return
+        # A leading @ stands for the NUL byte of an abstract socket's name.
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+                channel.connect(address)
+                channel.sendall("\n".join(assignments).encode())
+        except OSError as exc:
+            log.warning("the service manager can't be told %s: %s", assignments[0], exc)
+
+    async def watchdog(self) -> None:
+        """Ping from the event loop, twice in each period: a loop that hangs stops the pings."""
+        if self._watchdog_seconds is None:
+            return
+        while True:
+            self.send("WATCHDOG=1")
+            await asyncio.sleep(self._watchdog_seconds / 2)
+
+
+def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    microseconds = environ.get("WATCHDOG_USEC", "")
+    return int(microseconds) / 1e6 if microseconds.isdigit() and int(microseconds) else None

@@ -1,0 +1,65 @@
+"""The one crossing from asyncio into threads: hooks block, the event loop must not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, ParamSpec, TypeVar
+
+__all__ = ["Threads"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PASSES = 16
+"""Passes side by side; more would wait for the same disk, and a hanging reload takes only one."""
+ANSWERS = 4
+"""Writes of intent side by side: they never wait behind a pass or a poll."""
+
+
+class Threads:
+    """Three pools, so that nothing waits for a thread that something slower holds.
+
+    Threads are made when first needed. A poll can hang for its whole timeout, so each upstream
+    has a thread of its own at hand.
+    """
+
+    def __init__(self, upstreams: int) -> None:
+        self._polls = ThreadPoolExecutor(max(1, upstreams), thread_name_prefix="poll")
+        self._passes = ThreadPoolExecutor(PASSES, thread_name_prefix="pass")
+        self._answers = ThreadPoolExecutor(ANSWERS, thread_name_prefix="answer")
+        self._running: set[Future[Any]] = set()
+        self._polling: set[Future[Any]] = set()
+
+    async def poll(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what may wait for the network."""
+        return await self._run(self._polls, call, *args, **kwargs)
+
+    async def work(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a pass: it may wait for a disk or a service manager."""
+        return await self._run(self._passes, call, *args, **kwargs)
+
+    async def answer(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what a client waits for: short reads and writes."""
+        return await self._run(self._answers, call, *args, **kwargs)
+
+    def close(self, grace_seconds: float) -> bool:
+        """Take no more work, and wait so long for passes and answers that run.
+
+        Returns whether every thread has ended. A poll is not waited for: it holds nothing that
+        the next start does not clear.
+        """
+        for pool in (self._polls, self._passes, self._answers):
+            pool.shutdown(wait=False, cancel_futures=True)
+        wait(set(self._running), timeout=grace_seconds)
+        return not self._running and not self._polling
+
+    async def _run(
+        self, pool: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        future = pool.submit(call, *args, **kwargs)
+        running = self._polling if pool is self._polls else self._running
+        running.add(future)
+        future.add_done_callback(running.discard)
+        return await asyncio.wrap_future(future)

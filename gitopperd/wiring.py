@@ -1,0 +1,151 @@
+"""The composition root: the one place where the parts are made and handed to each other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from attrs import frozen
+from prometheus_client import CollectorRegistry
+
+from gitopperd.daemon import Daemon
+from gitopperd.listen import Address, listening
+from gitopperd.logs import EventLog
+from gitopperd.metrics import BoardCollector, Meters
+from gitopperd.notify import Notifier
+from gitopperd.rest import make_app
+from libgitopper import Config, Hooks, State, StateError, StateStore, load_plugins
+from libgitopper.reconciler import utc_now
+
+__all__ = ["Settings", "serve"]
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 5.0
+"""How long a pass that runs may take to end after SIGTERM."""
+
+
+@frozen(kw_only=True)
+class Settings:
+    """What the command line and the config add up to."""
+
+    config: Config
+    state_dir: Path
+    address: Address
+    unix_socket: Path | None
+    once: bool
+
+
+def serve(settings: Settings) -> int:
+    """Run the daemon until SIGTERM or SIGINT, or once; return the exit code.
+
+    Raises:
+        StateError: the state can't be used, or another daemon uses it.
+        PluginError: a plugin is not fit to be loaded.
+        ListenError: an address is taken.
+    """
+    registry = CollectorRegistry()
+    meters = Meters(registry)
+    hooks = load_plugins()
+    hooks.register(EventLog(), name="log")
+    hooks.register(meters, name="metrics")
+    with _locked(settings.state_dir), StateStore(settings.state_dir / "state.db") as state:
+        daemon = Daemon(
+            config=settings.config,
+            hooks=hooks,
+            state=state,
+            now=utc_now,
+            rng=random.Random(),  # noqa: S311 - it spreads polls, it guards nothing
+            observe_seconds=meters.observe_seconds,
+        )
+        registry.register(BoardCollector(daemon))
+        _greet(settings, hooks)
+        main = _once(daemon) if settings.once else _run(daemon, settings, registry)
+        code = asyncio.run(_until_signalled(main))
+        if not daemon.close(GRACE_SECONDS):
+            _leave(code)
+    return code
+
+
+async def _run(daemon: Daemon, settings: Settings, registry: CollectorRegistry) -> int:
+    notifier = Notifier(os.environ)
+    app = make_app(daemon, registry)
+    async with listening(app, settings.address, settings.unix_socket) as address:
+        log.info(
+            "answering on %s%s", address, f" and {settings.unix_socket}" if settings.unix_socket else ""
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(notifier.watchdog())
+            await daemon.restore()
+            notifier.send("READY=1", f"STATUS={len(daemon.board.services)} services")
+            try:
+                await daemon.run()
+            finally:
+                notifier.send("STOPPING=1")
+    return 0
+
+
+async def _once(daemon: Daemon) -> int:
+    await daemon.restore()
+    await daemon.once()
+    for status in daemon.board:
+        if status.state not in {State.OK, State.FREEZE}:
+            log.error("%s: %s %s", status.service, status.state.value, status.info)
+    return 0 if daemon.board.well else 1
+
+
+async def _until_signalled(main: asyncio.coroutines.Coroutine[object, object, int]) -> int:
+    """Run `main` to its end, or until the first SIGTERM or SIGINT; a second one changes nothing."""
+    task = asyncio.ensure_future(main)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop, task, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return 0
+
+
+def _stop(task: asyncio.Future[int], number: signal.Signals) -> None:
+    if not task.done():
+        log.info("%s: stopping", number.name)
+        task.cancel()
+
+
+@contextlib.contextmanager
+def _locked(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory: two daemons on one state would undo each other's work."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        lock = (state_dir / "lock").open("w")
+    except OSError as exc:
+        raise StateError(f"{state_dir}: {exc.strerror or exc}; name another --state-dir") from exc
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StateError(
+                f"{state_dir}: another gitopperd uses it; stop that one, or name another --state-dir"
+            ) from None
+        yield
+
+
+def _greet(settings: Settings, hooks: Hooks) -> None:
+    log.info("plugins: %s", ", ".join(hooks.names))
+    if not settings.config.services:
+        log.warning("the config has no service for this host; see machine, and -h for other host names")
+
+
+def _leave(code: int) -> None:
+    """End although a thread still runs: it waits for a network or a service manager, and holds nothing."""
+    log.info("leaving what still runs; it is repeated at the next start")
+    sys.stderr.flush()
+    os._exit(code)
