@@ -1,0 +1,225 @@
+"""What every way of publishing shares: the link to the live release, and making directories."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from libgitopper import Published, PublishError, Release, Service
+
+__all__ = [
+    "Owner",
+    "confirmed",
+    "fsync",
+    "live_id",
+    "live_obstacles",
+    "make_directory",
+    "make_file",
+    "nesting",
+    "next_live",
+    "owner_of",
+    "place_link",
+    "refuse",
+    "reporting",
+    "unlink_live",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owner:
+    """Numeric owner and group."""
+
+    uid: int
+    gid: int
+
+
+def owner_of(service: Service) -> Owner | None:
+    """Return who owns what is created for `service`; None: the daemon's own user.
+
+    Raises:
+        PublishError: the user does not exist on this host (yet: its package may bring it).
+    """
+    if service.user is None or os.geteuid() != 0:
+        return None
+    try:
+        entry = pwd.getpwnam(service.user)
+    except KeyError:
+        message = f'user {service.user!r} does not exist on this host; create it, or change "user"'
+        raise PublishError(message, service=service.name) from None
+    return Owner(uid=entry.pw_uid, gid=entry.pw_gid)
+
+
+def refuse(service: Service, obstacles: list[str]) -> None:
+    """Raise one error that names every obstacle; return when there is none.
+
+    Raises:
+        PublishError: there is one.
+    """
+    if obstacles:
+        raise PublishError("; ".join(obstacles), service=service.name)
+
+
+def confirmed(service: Service, release: Release, now: Published) -> str:
+    """Return the id of `release`, which was just published, and is what was observed `now`.
+
+    Raises:
+        PublishError: it is not: somebody else changes the same paths at the same time.
+    """
+    if now.release != release.id:
+        message = f"release {release.id} was published, but then: {now.note or 'it was gone'}"
+        raise PublishError(message, service=service.name)
+    return release.id
+
+
+@contextlib.contextmanager
+def reporting(service: Service) -> Iterator[None]:
+    """Turn an `OSError` of the block into a `PublishError` that names the path."""
+    try:
+        yield
+    except OSError as exc:
+        where = f"{os.fsdecode(exc.filename)}: " if exc.filename is not None else ""
+        reason = f"can't publish: {where}{exc.strerror or exc}"
+        raise PublishError(reason, service=service.name) from exc
+
+
+def nesting(service: Service) -> list[str]:
+    """Return an obstacle for each pair of mappings of which one would be made inside the other."""
+    return [
+        f'{one.local} and {other.local} lie one in the other; change "local" of one of them'
+        for one, other in combinations(service.mappings, 2)
+        if one.local == other.local or one.local in other.local.parents or other.local in one.local.parents
+    ]
+
+
+def live_id(service: Service) -> str | None:
+    """Return the id that the link to the live release names; None when there is no such link."""
+    try:
+        target = service.live.readlink()
+    except OSError:
+        return None
+    return target.name if target == _target(service, target.name) else None
+
+
+def live_obstacles(service: Service) -> list[str]:
+    """Return what stands where the link to the live release belongs, unless it is that link."""
+    if not os.path.lexists(service.live) or live_id(service) is not None:
+        return []
+    return [f'{service.live} is not a link to a release; move it away, or change "mount"']
+
+
+@contextlib.contextmanager
+def next_live(service: Service, release: str) -> Iterator[Callable[[], bool]]:
+    """Prepare the link to `release`; the function that is handed out puts it in place, atomically.
+
+    It returns whether that changed the link. All that can fail for lack of space is done first.
+    """
+    _clear_leftovers(service.live)
+    made = _new_name(service.live)
+    made.symlink_to(_target(service, release))
+
+    def flip() -> bool:
+        changed = live_id(service) != release
+        if changed:
+            made.replace(service.live)
+            fsync(service.mount)
+        return changed
+
+    try:
+        yield flip
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def place_link(path: Path, target: Path) -> None:
+    """Make `path` a symlink to `target`, atomically; a symlink that is there is replaced, nothing else."""
+    if path.is_symlink():
+        _clear_leftovers(path)
+        made = _new_name(path)
+        made.symlink_to(target)
+        made.replace(path)
+    else:
+        path.symlink_to(target)
+    fsync(path.parent)
+
+
+def unlink_live(service: Service) -> bool:
+    """Remove the link to the live release if it is one; tell whether it was."""
+    if live_id(service) is None:
+        return False
+    service.live.unlink()
+    fsync(service.mount)
+    return True
+
+
+def make_directory(path: Path, owner: Owner | None) -> None:
+    """Create `path` and the directories that lead there, each 0755 and owned by `owner`.
+
+    What exists is left as it is.
+    """
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    for directory in reversed(missing):
+        with _opened(directory.parent, follow=True) as parent:
+            # By descriptor: the owner of one that was just made could put a link in place of the next.
+            os.mkdir(directory.name, 0o755, dir_fd=parent)
+            with _opened(directory.name, follow=False, dir_fd=parent) as made:
+                os.fchmod(made, 0o755)
+                _give(made, owner)
+            os.fsync(parent)
+
+
+def make_file(path: Path, owner: Owner | None) -> None:
+    """Create the empty file `path`, 0644 and owned by `owner`, and the directories that lead there."""
+    make_directory(path.parent, owner)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    made = os.open(path, flags, 0o644)
+    try:
+        os.fchmod(made, 0o644)
+        _give(made, owner)
+    finally:
+        os.close(made)
+    fsync(path.parent)
+
+
+def fsync(directory: Path) -> None:
+    """Have the names in `directory` on disk before going on."""
+    with _opened(directory, follow=True) as opened:
+        os.fsync(opened)
+
+
+def _target(service: Service, release: str) -> Path:
+    """What the link says: relative, so that the whole of `mount` can be looked at from elsewhere."""
+    return (service.releases / release).relative_to(service.mount)
+
+
+def _new_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Remove what a crash between making a link and putting it in place left behind."""
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.new")
+    for sibling in path.parent.iterdir():
+        if ours.fullmatch(sibling.name) and sibling.is_symlink():
+            sibling.unlink()
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str, *, follow: bool, dir_fd: int | None = None) -> Iterator[int]:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    opened = os.open(path, flags, dir_fd=dir_fd)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def _give(opened: int, owner: Owner | None) -> None:
+    if owner is not None:
+        os.fchown(opened, owner.uid, owner.gid)

@@ -1,0 +1,184 @@
+"""What stands at the place of a mapping, and what has to be done there to show a release."""
+
+from __future__ import annotations
+
+import enum
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitopper_plugins._mountinfo import DELETED, Mount, MountTable
+from libgitopper import Mapping, Release, Service
+
+__all__ = ["Ground", "How", "Spot", "shows"]
+
+
+class How(enum.Enum):
+    """A way of getting a new mount to a place."""
+
+    ATTACH = "on a place that has no mount of ours"
+    BENEATH = "under the mount that is visible, which is then removed"
+    PEER = "the same, by propagation, on kernels that lack the flag"
+    ON_TOP = "over the mount that is visible, which stays"
+
+
+def shows(service: Service, local: Path, source: Path) -> bool:
+    """Tell whether `local` is a mount of `source`, read-only as configured. Three or four cheap calls."""
+    try:
+        there, wanted = local.lstat(), source.lstat()
+        if (there.st_dev, there.st_ino) != (wanted.st_dev, wanted.st_ino):
+            return False
+        # A release on a read-only file system can't be shown writable.
+        return _readonly(local) == service.readonly or _readonly(source)
+    except FileNotFoundError:
+        return False
+
+
+def _readonly(path: Path) -> bool:
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+class Ground:
+    """The mounts of this host at one moment, as one service looks at them."""
+
+    def __init__(self, service: Service, table: MountTable) -> None:
+        self._service = service
+        self._table = table
+        self._device, self._releases = table.inside(service.releases)
+
+    def ours(self, mount: Mount) -> bool:
+        """Tell whether `mount` shows (or showed: deleted counts) a part of a release of this service."""
+        return mount.device == self._device and mount.root.startswith(f"{self._releases}/")
+
+    def alive(self, mount: Mount) -> bool:
+        """Tell whether `mount` shows a release of this service that is still on disk."""
+        if not self.ours(mount) or mount.root.endswith(DELETED):
+            return False
+        release = Path(mount.root).relative_to(self._releases).parts[0]
+        return (self._service.releases / release).is_dir()
+
+    def stack(self, local: Path) -> tuple[Mount, ...]:
+        """Return the mounts that stand at `local`, the visible one last."""
+        return self._table.stack(local)
+
+    def spot(self, mapping: Mapping, release: Release) -> Spot:
+        """Return how things stand at the place of `mapping`, with `release` to come."""
+        return Spot(ground=self, mapping=mapping, release=release, stack=self.stack(mapping.local))
+
+    def is_source(self, mount: Mount, source: Path) -> bool:
+        """Tell whether `mount`, visible or not, shows `source`, read-only as configured."""
+        same = (mount.device, mount.root) == self._table.inside(source)
+        return same and (mount.readonly == self._service.readonly or self._table.of(source).readonly)
+
+    def is_visible(self, local: Path, source: Path) -> bool:
+        """Tell whether `local` shows `source`, as `shows`."""
+        return shows(self._service, local, source)
+
+    def below(self, local: Path) -> tuple[str, ...]:
+        """Return the mount points below `local`."""
+        return self._table.below(local)
+
+    def on_shared(self, mount: Mount) -> bool:
+        """Tell whether what is mounted where `mount` is propagates to peers."""
+        parent = self._table.parent(mount)
+        return parent is not None and parent.shared
+
+    def in_release(self, path: Path) -> bool:
+        """Tell whether `path` would be created inside a release that is mounted there, of any service."""
+        known = next(p for p in path.parents if p.exists())
+        return "/.gitopper/releases/" in self._table.of(Path(os.path.realpath(known))).root
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spot:
+    """The place of one mapping, as it stands, and the release that it is to show."""
+
+    ground: Ground
+    mapping: Mapping
+    release: Release
+    stack: tuple[Mount, ...]
+    """The mounts that stand there, the visible one last. More than one: a crash, or no better way."""
+
+    @property
+    def local(self) -> Path:
+        """Where it is."""
+        return self.mapping.local
+
+    @property
+    def source(self) -> Path:
+        """What it is to show."""
+        return self.release.path / self.mapping.link
+
+    @property
+    def done(self) -> bool:
+        """True when it shows that already. Showing it anew would leave services with a stale copy."""
+        return bool(self.stack) and self.ground.is_visible(self.local, self.source)
+
+    def leftovers(self, *, in_place: bool) -> int:
+        """Return how many visible mounts to remove first, to end what a crash interrupted.
+
+        A crash between putting the new mount beneath and removing the old one leaves the new one
+        hidden. It is whole, so it may be seen. Where mounts pile up by design (`in_place` is
+        False) only a hidden mount of the very release that is wanted is uncovered.
+        """
+        remove = 0
+        while remove + 1 < len(self.stack) and not (remove == 0 and self.done):
+            visible, hidden = self.stack[-1 - remove], self.stack[-2 - remove]
+            if remove and self.ground.is_source(visible, self.source):
+                break
+            wanted = self.ground.is_source(hidden, self.source)
+            if not wanted and not (in_place and self.ground.alive(hidden)):
+                break
+            remove += 1
+        return remove
+
+    def in_place(self, *, beneath: bool) -> bool:
+        """Tell whether a mount can be swapped here, rather than piled up."""
+        return beneath or (bool(self.stack) and self.ground.on_shared(self.stack[0]))
+
+    def how(self, *, beneath: bool) -> How:
+        """Return how to get the new mount here; `beneath`: the kernel knows the flag."""
+        if not self.stack:
+            return How.ATTACH
+        if beneath:
+            return How.BENEATH
+        # By propagation it would go under the lowest mount: right only where there is just one.
+        alone = len(self.stack) == 1 and self.ground.on_shared(self.stack[0])
+        return How.PEER if alone else How.ON_TOP
+
+    def obstacles(self) -> list[str]:
+        """Return what keeps the release from being shown here, each with what to do about it."""
+        return [*self._wrong_source(), *self._in_the_way()]
+
+    def _wrong_source(self) -> list[str]:
+        try:
+            mode = self.source.lstat().st_mode
+        except FileNotFoundError:
+            return [f"release {self.release.id} has no {self.mapping.link!r}"]
+        wanted, test = ("file", stat.S_ISREG) if self.mapping.file else ("directory", stat.S_ISDIR)
+        if test(mode):
+            return []
+        return [
+            f'{self.mapping.link!r} is not a {wanted} in the repository; set "file" of its mapping right'
+        ]
+
+    def _in_the_way(self) -> list[str]:
+        local = self.local
+        if local.is_symlink():
+            target = local.readlink()
+            return [f'{local} is a symlink to {target}; remove it, or change "local" to what it points at']
+        if self.stack and not self.ground.ours(self.stack[-1]):
+            return [f'something else is mounted at {local}; unmount it, or change "local"']
+        if below := self.ground.below(local):
+            points = ", ".join(below)
+            return [f"{local} has mounts below it that would be hidden: {points}; unmount them"]
+        if self.ground.in_release(local):
+            return [f'{local} lies inside a path that is published already; change "local"']
+        return self._wrong_kind()
+
+    def _wrong_kind(self) -> list[str]:
+        if not self.local.exists() or self.local.is_dir() != self.mapping.file:
+            return []
+        found, wanted = ("directory", "file") if self.mapping.file else ("file", "directory")
+        return [f"{self.local} is a {found}, and the mapping shows a {wanted} there; move it away"]

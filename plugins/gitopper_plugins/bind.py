@@ -1,0 +1,197 @@
+"""Publish with bind mounts: each `local` becomes a mount of its part of the release.
+
+A swap puts the new mount *under* the visible one, and then removes that: a lookup of the path
+ends in the one release or in the other, and never in what lies below. What stood at `local`
+before stays there, untouched. Measured against the other ways, with readers at work, this is the
+only one that never shows anything else (see `mountapi` for the calls).
+
+Crashes. The kernel takes each call whole, so a kill can only fall between two of them:
+
+* before the new mount is beneath: nothing has happened; a detached mount goes with its process;
+* between beneath and removal: the old release is visible, the new one hidden under it. The next
+  publish removes the old mount first (`Spot.leftovers`);
+* between the removals of two mappings: one shows the new release, one the old. The window is as
+  long as one system call. The next publish goes on from there;
+* before the link to the live release is flipped: the mappings show the new release, the link
+  names the old one. `observe` names no release then, and the next publish flips the link.
+
+The link is flipped last, so that it never claims what the service does not see.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from gitopper_plugins import mountapi
+from gitopper_plugins._mountinfo import MountTable
+from gitopper_plugins._placement import (
+    Owner,
+    confirmed,
+    live_id,
+    live_obstacles,
+    make_directory,
+    make_file,
+    nesting,
+    next_live,
+    owner_of,
+    refuse,
+    reporting,
+    unlink_live,
+)
+from gitopper_plugins._spot import Ground, How, Spot, shows
+from libgitopper import MountRequest, MountVerb, Published, PublishError, Release, Service, hookimpl
+
+__all__ = ["gitopper_mount"]
+
+
+@hookimpl
+def gitopper_mount(request: MountRequest) -> Published | None:
+    """Take services with ``publish = "bind"``."""
+    service = request.service
+    if service.publish != "bind":
+        return None
+    with reporting(service):
+        if request.verb is MountVerb.PUBLISH and request.release is not None:
+            return _publish(service, request.release)
+        if request.verb is MountVerb.WITHDRAW:
+            return _withdraw(service, keep_live=request.keep_live)
+        return _observe(service)
+
+
+def _observe(service: Service) -> Published:
+    """Compare inodes: no list of mounts is read, so it can be asked often."""
+    live = live_id(service)
+    if live is None:
+        return Published(release=None)
+    release = service.releases / live
+    others = [str(m.local) for m in service.mappings if not shows(service, m.local, release / m.link)]
+    if others:
+        return Published(release=None, note=f"{', '.join(others)}: not a mount of release {live}")
+    return Published(release=live)
+
+
+def _publish(service: Service, release: Release) -> Published:
+    if _observe(service).release == release.id:
+        return Published(release=release.id)
+    owner = owner_of(service)
+    beneath = _may_mount(service)
+    spots = _look(service, release)
+    refuse(
+        service, [*nesting(service), *live_obstacles(service), *(o for s in spots for o in s.obstacles())]
+    )
+    with next_live(service, release.id) as flip:
+        for spot in spots:
+            _make_place(spot, owner)
+        finished = _finish_interrupted(spots, beneath=beneath)
+        if finished:
+            spots = _look(service, release)
+        swapped = _swap(service, spots, beneath=beneath)
+        flipped = flip()
+    return Published(
+        release=confirmed(service, release, _observe(service)),
+        changed=finished or swapped or flipped,
+        note=_limitation(service, beneath=beneath),
+    )
+
+
+def _withdraw(service: Service, *, keep_live: bool) -> Published:
+    ground = Ground(service, MountTable.read())
+    changed, left = False, []
+    for mapping in service.mappings:
+        stack = list(ground.stack(mapping.local))
+        while stack and ground.ours(stack[-1]):
+            _may_mount(service)
+            mountapi.detach(mapping.local)
+            stack.pop()
+            changed = True
+        if stack:
+            left.append(str(mapping.local))
+    if not keep_live:
+        changed = unlink_live(service) or changed
+    note = f"{', '.join(left)}: what is mounted there is not ours, and stays" if left else ""
+    return Published(release=None, changed=changed, note=note)
+
+
+def _may_mount(service: Service) -> bool:
+    """Return whether the kernel can put a mount beneath another.
+
+    Raises:
+        PublishError: this process may not mount at all.
+    """
+    try:
+        return mountapi.has_beneath()
+    except PermissionError as exc:
+        message = 'bind mounts need root (CAP_SYS_ADMIN); publish = "symlink" needs no root'
+        raise PublishError(message, service=service.name, retryable=False) from exc
+
+
+def _look(service: Service, release: Release) -> list[Spot]:
+    ground = Ground(service, MountTable.read())
+    return [ground.spot(mapping, release) for mapping in service.mappings]
+
+
+def _make_place(spot: Spot, owner: Owner | None) -> None:
+    """Create what a mount needs to stand on, where there is nothing."""
+    if spot.local.exists():
+        return
+    make = make_file if spot.mapping.file else make_directory
+    make(spot.local, owner)
+
+
+def _finish_interrupted(spots: Sequence[Spot], *, beneath: bool) -> bool:
+    """Uncover what a crash left hidden; tell whether there was any."""
+    found = False
+    for spot in spots:
+        for _ in range(spot.leftovers(in_place=spot.in_place(beneath=beneath))):
+            mountapi.detach(spot.local)
+            found = True
+    return found
+
+
+def _swap(service: Service, spots: Sequence[Spot], *, beneath: bool) -> bool:
+    """Show the release at all `spots`; tell whether any did not show it before.
+
+    What can fail comes first and can't be seen, or is undone. What remains are removals of the
+    old mounts, in one go: the mappings differ for no longer than that takes.
+    """
+    with ExitStack() as trees:
+        todo = [
+            (spot, _clone(spot, service, trees), spot.how(beneath=beneath))
+            for spot in spots
+            if not spot.done
+        ]
+        for spot, tree, how in todo:
+            if how is How.BENEATH:
+                mountapi.attach_beneath(tree, spot.local)
+            elif how is How.PEER:
+                mountapi.attach_through_peer(tree, spot.local)
+        with ExitStack() as undo:
+            for spot, tree, how in todo:
+                if how in {How.ATTACH, How.ON_TOP}:
+                    mountapi.attach(tree, spot.local)
+                    undo.callback(mountapi.detach, spot.local)
+            undo.pop_all()
+        for spot, _, how in todo:
+            if how in {How.BENEATH, How.PEER}:
+                mountapi.detach(spot.local)
+    return bool(todo)
+
+
+def _clone(spot: Spot, service: Service, trees: ExitStack) -> int:
+    tree = mountapi.clone(spot.source, readonly=service.readonly)
+    trees.callback(os.close, tree)
+    return tree
+
+
+def _limitation(service: Service, *, beneath: bool) -> str:
+    if beneath:
+        return ""
+    ground = Ground(service, MountTable.read())
+    depth = max(len(ground.stack(mapping.local)) for mapping in service.mappings)
+    if depth < 2:
+        return ""
+    return (
+        f"this kernel can't replace a mount in place here: {depth} lie on one another until the next boot"
+    )

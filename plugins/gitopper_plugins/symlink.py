@@ -1,0 +1,146 @@
+"""Publish with symlinks: no root, no mount, no kernel feature.
+
+Each `local` is a symlink through ``<mount>/<service>``, which is itself a symlink to the release.
+So one rename publishes all mappings of a service at once.
+
+Crashes. Each step is one atomic call, and the next publish does what is missing: before the
+rename the service sees the former release, after it the new one. At the first publish the live
+link comes first; a `local` that is not made yet does not exist, as before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from gitopper_plugins._placement import (
+    confirmed,
+    fsync,
+    live_id,
+    live_obstacles,
+    make_directory,
+    nesting,
+    next_live,
+    owner_of,
+    place_link,
+    refuse,
+    reporting,
+    unlink_live,
+)
+from libgitopper import Mapping, MountRequest, MountVerb, Published, Release, Service, hookimpl
+
+__all__ = ["gitopper_mount"]
+
+
+@hookimpl
+def gitopper_mount(request: MountRequest) -> Published | None:
+    """Take services with ``publish = "symlink"``."""
+    service = request.service
+    if service.publish != "symlink":
+        return None
+    with reporting(service):
+        if request.verb is MountVerb.PUBLISH and request.release is not None:
+            return _publish(service, request.release)
+        if request.verb is MountVerb.WITHDRAW:
+            return _withdraw(service, keep_live=request.keep_live)
+        return _observe(service)
+
+
+def _observe(service: Service) -> Published:
+    live = live_id(service)
+    if live is None:
+        return Published(release=None)
+    release = service.releases / live
+    others = [
+        str(mapping.local)
+        for mapping in service.mappings
+        if _points_at(mapping.local) != _through_live(service, mapping)
+        or not os.path.lexists(release / mapping.link)
+    ]
+    if others:
+        return Published(release=None, note=f"{', '.join(others)}: not a link to release {live}")
+    return Published(release=live)
+
+
+def _publish(service: Service, release: Release) -> Published:
+    if _observe(service).release == release.id:
+        return Published(release=release.id)
+    owner = owner_of(service)
+    # All of it before the first change: a refusal leaves everything as it was.
+    refuse(service, [*nesting(service), *live_obstacles(service), *_obstacles(service, release)])
+    for mapping in service.mappings:
+        make_directory(mapping.local.parent, owner)
+    to_make = [m for m in service.mappings if _points_at(m.local) != _through_live(service, m)]
+    with next_live(service, release.id) as flip:
+        _bridge(release, to_make)
+        changed = flip()
+    for mapping in to_make:
+        place_link(mapping.local, _through_live(service, mapping))
+    shown = confirmed(service, release, _observe(service))
+    return Published(release=shown, changed=changed or bool(to_make))
+
+
+def _withdraw(service: Service, *, keep_live: bool) -> Published:
+    changed, left = False, []
+    for mapping in service.mappings:
+        local = mapping.local
+        if _points_at(local) == _through_live(service, mapping):
+            local.unlink()
+            fsync(local.parent)
+            changed = True
+        elif os.path.lexists(local):
+            left.append(str(local))
+    if not keep_live:
+        changed = unlink_live(service) or changed
+    note = f"{', '.join(left)}: not ours, and stays" if left else ""
+    return Published(release=None, changed=changed, note=note)
+
+
+def _bridge(release: Release, mappings: Sequence[Mapping]) -> None:
+    """Let links of ours that lead to another path of the repository lead to the new release directly.
+
+    Their old target may be absent from the new release, and their new one from the old: through
+    the live link they would dangle, before its flip or after it.
+    """
+    for mapping in mappings:
+        if _points_at(mapping.local) is not None:
+            place_link(mapping.local, release.path / mapping.link)
+
+
+def _obstacles(service: Service, release: Release) -> list[str]:
+    found = []
+    for mapping in service.mappings:
+        if not os.path.lexists(release.path / mapping.link):
+            found.append(f"release {release.id} has no {mapping.link!r}")
+        local, target = mapping.local, _points_at(mapping.local)
+        if target is not None and not _leads_to_us(service, target):
+            found.append(f'{local} is a symlink to {target}; remove it, or change "local"')
+        elif target is None and os.path.lexists(local):
+            # An empty directory too: someone made it with an owner and a mode that we could not give back.
+            found.append(
+                f'{local} is in the way; move it away, or use publish = "bind", which leaves it as it is'
+            )
+        elif _inside_release(local):
+            found.append(f'{local} lies inside a path that is published already; change "local"')
+    return found
+
+
+def _leads_to_us(service: Service, target: Path) -> bool:
+    return service.live in target.parents or service.releases in target.parents
+
+
+def _inside_release(local: Path) -> bool:
+    return "/.gitopper/releases/" in f"{os.path.realpath(local.parent)}/"
+
+
+def _through_live(service: Service, mapping: Mapping) -> Path:
+    return service.live / mapping.link
+
+
+def _points_at(local: Path) -> Path | None:
+    """Return where the symlink `local` points; None when it is none."""
+    try:
+        return local.readlink()
+    except OSError:
+        return None

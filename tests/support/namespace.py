@@ -1,0 +1,130 @@
+"""Run tests in a mount namespace of their own, where what they mount reaches nobody.
+
+A mount namespace belongs to a process, so each test forks: the child enters a fresh namespace,
+runs the test, and tells how it ended. An ordinary user gets a user namespace too, where the kernel
+allows it; there the test is root over its own mounts and nothing else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import pickle
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pytest
+
+__all__ = ["enter_mount_namespace", "in_mount_namespace", "make_propagation", "mount_tmpfs"]
+
+CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
+MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 14, 1 << 18, 1 << 19, 1 << 20
+PROPAGATION = {"private": MS_PRIVATE, "slave": MS_SLAVE, "shared": MS_SHARED}
+
+T = TypeVar("T", bound="Callable[..., Any] | type")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def in_mount_namespace(test: T) -> T:
+    """Decorate a test function, or a class (all its tests, inherited ones too)."""
+    if not isinstance(test, type):
+        return cast("T", _forked(test))
+    for name in dir(test):
+        if name.startswith("test_"):
+            setattr(test, name, _forked(getattr(test, name)))
+    return test
+
+
+def enter_mount_namespace(propagation: str = "private") -> None:
+    """Move this process into a mount namespace of its own, with `propagation` from its former one.
+
+    Raises:
+        PermissionError: the kernel does not let this user.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    if uid == 0:
+        _check(_libc.unshare(CLONE_NEWNS))
+    else:
+        _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWUSER))
+        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+    make_propagation(Path("/"), propagation, recursive=True)
+
+
+def make_propagation(point: Path, propagation: str, *, recursive: bool = False) -> None:
+    """Make the mount at `point` private, slave or shared."""
+    _mount(None, point, None, PROPAGATION[propagation] | (MS_REC if recursive else 0))
+
+
+def mount_tmpfs(point: Path) -> None:
+    """Mount an empty file system at `point`."""
+    _mount("tmpfs", point, "tmpfs", 0)
+
+
+def _mount(source: str | None, point: Path, kind: str | None, flags: int) -> None:
+    names = [name.encode() if name is not None else None for name in (source, str(point), kind)]
+    _check(_libc.mount(*names, ctypes.c_ulong(flags), None))
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _forked(test: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(test)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        kind, text = _in_child(lambda: test(*args, **kwargs))
+        if kind == "skipped":
+            pytest.skip(text)
+        if kind == "failed":
+            pytest.fail(text, pytrace=False)
+
+    return wrapper
+
+
+def _in_child(test: Callable[[], Any]) -> tuple[str, str]:
+    """Run `test` in a forked child; return ``passed``, ``skipped`` or ``failed``, and why."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # Whatever happens here, this process must not return into the test run.
+        try:
+            os.close(reading)
+            with os.fdopen(writing, "wb") as report:
+                pickle.dump(_outcome(test), report)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as report:
+        told = report.read()
+    _, status = os.waitpid(child, 0)
+    if not told:
+        return "failed", f"the process of the test ended without a word, with wait status {status}"
+    outcome: tuple[str, str] = pickle.loads(told)
+    return outcome
+
+
+def _outcome(test: Callable[[], Any]) -> tuple[str, str]:
+    try:
+        enter_mount_namespace()
+    except OSError as exc:
+        return "skipped", f"no mount namespace for this user: {exc.strerror}"
+    try:
+        test()
+    except pytest.skip.Exception as skip:
+        return "skipped", str(skip)
+    except BaseException:  # noqa: BLE001 - all of it is told in the report
+        return "failed", traceback.format_exc()
+    return "passed", ""
