@@ -31,7 +31,7 @@ ROOT_STATE_DIR = Path("/var/lib/gitopper/state")
 ROOT_SOCKET = Path("/run/gitopper/gitopperd.sock")
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """A duration as the config writes it."""
 
     name = "duration"
@@ -46,7 +46,7 @@ class Duration(click.ParamType):
             self.fail(str(exc), param, ctx)
 
 
-class Listen(click.ParamType):
+class Listen(click.ParamType[Address]):
     """An address to listen on; loopback only."""
 
     name = "addr:port"
@@ -111,13 +111,13 @@ def main(
     debug: bool,
     log_json: bool,
 ) -> None:
-    r"""Watch git repositories, publish their directories on this host, reload only what changed.
+    """Watch git repositories, publish their directories on this host, reload only what changed.
 
     \b
     gitopperd -c /etc/gitopper.toml                      as root: bind mounts, systemd
     gitopperd -c my.toml --no-root -a 127.0.0.1:8001     as yourself: symlinks
     gitopperd check -c /etc/gitopper.toml                only look for mistakes
-    """
+    """  # noqa: D301 - click reads the escape: it keeps the lines as they are
     if context.invoked_subcommand:
         return
     if config is None:

@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 
 from attrs import frozen
@@ -102,7 +102,7 @@ async def _once(daemon: Daemon) -> int:
     return 0 if daemon.board.well else 1
 
 
-async def _until_signalled(main: asyncio.coroutines.Coroutine[object, object, int]) -> int:
+async def _until_signalled(main: Coroutine[object, object, int]) -> int:
     """Run `main` to its end, or until the first SIGTERM or SIGINT; a second one changes nothing."""
     task = asyncio.ensure_future(main)
     loop = asyncio.get_running_loop()

@@ -3,7 +3,7 @@
 Everything that a plugin or a tool of your own needs is exported here; nothing else is promised.
 """
 
-from libgitopper.config import Config, Overrides, load_config
+from libgitopper.config import Config, Overrides, load_config, parse_duration
 from libgitopper.errors import (
     AuthError,
     CheckoutError,
@@ -114,6 +114,7 @@ __all__ = [
     "load_config",
     "load_plugins",
     "make_plan",
+    "parse_duration",
     "run",
     "spawn",
     "watches",

@@ -1,0 +1,41 @@
+# The commands of this project. `make demo` and `make test` set up all that they need.
+
+VENV   ?= .venv
+PYTHON ?= python3
+BIN    := $(VENV)/bin
+PYTEST ?= $(BIN)/pytest
+
+.PHONY: help demo test check coverage install clean
+
+help:
+	@echo "make demo      the main job, for real, on an upstream made on the spot; Ctrl-C ends it"
+	@echo "make test      every test, on the installed package"
+	@echo "make check     ruff, mypy --strict, import-linter"
+	@echo "make coverage  the tests again, with branch coverage"
+	@echo "make clean     remove what the others made"
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# The wheel is built and installed anew each time: tests run on what users get.
+install: $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check '.[test,check]' -c constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps .
+
+demo: install
+	@$(BIN)/python examples/demo.py
+
+test: install
+	$(PYTEST)
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+coverage: install
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
+
+clean:
+	rm -rf $(VENV) build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
