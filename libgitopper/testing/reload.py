@@ -17,6 +17,8 @@ Each test gets a service from one of the fixtures, so that the plugin meets the 
 manager, a program, whatever it reloads.
 """
 
+# ruff: noqa: S101 - these are tests, though they are shipped
+
 from __future__ import annotations
 
 import time
@@ -43,7 +45,7 @@ __all__ = ["ReloadContract", "request_for", "service_for_tests"]
 
 
 def service_for_tests(name: str, **fields: Any) -> Service:
-    """Return a service called `name` that maps ``etc`` to ``/etc/<name>``; `fields` are those of `Service`."""
+    """Return a service `name` that maps ``etc`` to ``/etc/<name>``; `fields` are those of `Service`."""
     defaults: dict[str, Any] = {
         "source": Source(upstream="https://git.example.net/config", branch="main"),
         "mappings": (Mapping(link="etc", local=Path("/etc", name)),),

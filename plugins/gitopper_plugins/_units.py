@@ -143,9 +143,10 @@ def decide(unit: Unit, action: str, *, first: bool) -> Plan:
         return Plan(verbs=("start",))
     if unit.has_failed:
         # Nobody stopped it, and the new release may be the remedy. `reset-failed` clears its count of
-        # starts, which would refuse this one if there were too many.
+        # starts, which would refuse this one if there were too many; `start` would wait for the end of
+        # RestartSec=, where `restart` does not.
         note = "" if first else f"unit {unit.name} had failed; it was started again"
-        return Plan(verbs=("reset-failed", "start"), note=note)
+        return Plan(verbs=("reset-failed", "restart"), note=note)
     if action == "reload" and not unit.can_reload:
         # Worth another try later: an ExecReload may be added on the host, and we hear nothing of it.
         raise ReloadError(

@@ -15,9 +15,10 @@ from tests.support.systemdbox import SystemdBox
 
 __all__ = ["systemd_box"]
 
-REFUSES = "[Service]\nExecStart=/bin/sleep inf\nExecReload=/bin/sh -c 'echo unknown directive on line 3; exit 1'\n"
-TAKES = "[Service]\nExecStart=/bin/sleep inf\nExecReload=/bin/true\n"
-SLOW = "[Service]\nExecStart=/bin/sleep inf\nExecReload=/bin/sleep 60\n"
+RUNS = "[Service]\nExecStart=/bin/sleep inf\n"
+TAKES = f"{RUNS}ExecReload=/bin/true\n"
+REFUSES = f"{RUNS}ExecReload=/bin/sh -c 'echo unknown directive on line 3; exit 1'\n"
+SLOW = f"{RUNS}ExecReload=/bin/sleep 60\n"
 
 
 class TestCommand(ReloadContract):
