@@ -92,7 +92,7 @@ class Board:
                 after = evolve(after, change=earlier.change)
                 break
         self._statuses[name] = after
-        if before is None or (before.state, before.hash, before.info) != (state, hash_, info):
+        if before is None or (before.state, before.info) != (state, info):
             self._tell(before, after)
 
     def _derive(self, name: str, outcome: Outcome) -> tuple[State, str]:

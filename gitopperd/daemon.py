@@ -197,7 +197,8 @@ class Daemon:
                 log.error("%s: can't be withdrawn: %s", deployed.service.name, exc)  # noqa: TRY400
 
     def _polled(self, follower: Follower) -> None:
-        self.board.refresh(follower)
+        if follower.health.error:
+            self.board.refresh(follower)  # news in itself; a new tip is shown by what its pass did
         for service in follower.watch.services:
             self._runners[service.name].kick()
 
