@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections import defaultdict
+from collections.abc import Iterable, Sequence, Set
 from fnmatch import fnmatchcase
 
-__all__ = ["is_glob", "runs_here"]
+__all__ = ["Roster", "is_glob", "runs_here"]
+
+
+class Roster:
+    """Which of many services a host runs: a look-up for each host, and a comparison for each glob.
+
+    In a large fleet every service compared with every host would be what takes the time.
+    """
+
+    def __init__(self, services: Sequence[Iterable[str]]) -> None:
+        """Take the machines of each service."""
+        self._named: dict[str, list[int]] = defaultdict(list)
+        self._globs: dict[str, list[int]] = defaultdict(list)
+        for index, machines in enumerate(services):
+            for machine in machines:
+                kind = self._globs if is_glob(machine) else self._named
+                kind[_plain(machine)].append(index)
+
+    @property
+    def named(self) -> list[str]:
+        """Every machine that is a name, sorted."""
+        return sorted(self._named)
+
+    def of(self, hosts: Set[str]) -> tuple[int, ...]:
+        """Return the indexes of the services of a host, sorted; as `runs_here` would tell for each."""
+        found: set[int] = set()
+        for host in map(_plain, hosts):
+            for name in (host, _short(host)):
+                found.update(self._named.get(name, ()))
+            for glob, indexes in self._globs.items():
+                if _matches(glob, host):
+                    found.update(indexes)
+        return tuple(sorted(found))
 
 
 def is_glob(machine: str) -> bool:
@@ -25,8 +58,12 @@ def runs_here(machines: Iterable[str], hosts: Set[str]) -> bool:
 
 
 def _matches(machine: str, host: str) -> bool:
-    name = host if "." in machine else host.partition(".")[0]
+    name = host if "." in machine else _short(host)
     return name == machine or (is_glob(machine) and fnmatchcase(name, machine))
+
+
+def _short(host: str) -> str:
+    return host.partition(".")[0]
 
 
 def _plain(name: str) -> str:

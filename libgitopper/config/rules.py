@@ -8,7 +8,7 @@ from pathlib import Path
 from attrs import frozen
 
 from libgitopper.config.entries import Entry
-from libgitopper.config.machines import is_glob, runs_here
+from libgitopper.config.machines import Roster
 from libgitopper.config.problems import Location, Problems, shown, text_of
 from libgitopper.model import Source
 
@@ -36,11 +36,10 @@ def check_hosts(entries: Sequence[Entry], hosts: Set[str], mount: Path | None, p
         mount: the global mount, which has the stores; None when it is bad.
         problems: takes what is wrong.
     """
-    named = {m.lower().rstrip(".") for entry in entries for m in entry.machines if not is_glob(m)}
+    roster = Roster([entry.machines for entry in entries])
     groups: dict[tuple[int, ...], str] = {}
-    for names in (hosts, *({name} for name in sorted(named))):
-        group = tuple(i for i, entry in enumerate(entries) if runs_here(entry.machines, names))
-        groups.setdefault(group, " and ".join(sorted(names)))
+    for names in (hosts, *({name} for name in roster.named)):
+        groups.setdefault(roster.of(names), " and ".join(sorted(names)))
     groups |= {(index,): "" for index in range(len(entries))}
     said: set[Clash] = set()
     for group, host in groups.items():
@@ -101,10 +100,11 @@ def _locals(group: Sequence[Entry], _mount: Path | None) -> Iterator[Clash]:
 def _locals_and_mounts(group: Sequence[Entry], mount: Path | None) -> Iterator[Clash]:
     """What is published does not hide the releases that it comes from, nor lie among them."""
     mounts = {entry.mount: entry for entry in reversed(group) if entry.mount}
+    directories = sorted({*mounts, *([mount] if mount else [])})
     for entry in group:
         for found in entry.mappings:
             local = found.value.local
-            for directory in sorted({*mounts, *([mount] if mount else [])}):
+            for directory in directories:
                 inside, around = local.is_relative_to(directory), directory.is_relative_to(local)
                 if inside or around:
                     what = "lies inside" if inside else "is around"
