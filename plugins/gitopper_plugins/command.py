@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 
 from libgitopper import CommandError, Reloaded, ReloadError, ReloadRequest, hookimpl, run
 
@@ -36,7 +37,7 @@ def gitopper_reload(request: ReloadRequest) -> Reloaded | None:
         ).check()
     except CommandError as exc:
         raise ReloadError(_with_last_words(exc), retryable=exc.retryable) from exc
-    return Reloaded(did=" ".join(service.command))
+    return Reloaded(did=shlex.join(service.command))
 
 
 def _environment(request: ReloadRequest) -> dict[str, str]:
@@ -51,6 +52,6 @@ def _environment(request: ReloadRequest) -> dict[str, str]:
 
 
 def _with_last_words(exc: CommandError) -> str:
-    """Add what the command printed last, where the error does not have it: after a deadline."""
+    """Add what the command printed last, which the error of one that ran out of time lacks."""
     last = next((line.strip() for line in reversed(exc.output.splitlines()) if line.strip()), "")
-    return str(exc) if not last or last in str(exc) else f"{exc}; it said last: {last}"
+    return f"{exc}; it said last: {last}" if last and exc.code is None else str(exc)

@@ -33,69 +33,8 @@ BOOT_SECONDS = 30.0
 NAMESPACES = ("--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup")
 T = TypeVar("T")
 
-# Runs as the first process of the namespaces, and becomes systemd. $1 is a directory to mount on, the
-# rest are paths to show from the host because they are on another file system than /.
-SETUP = r"""
-set -eu
-place=$1; shift
-mount --make-rprivate /
-mount -t tmpfs -o mode=755 box "$place"
-mkdir "$place/upper" "$place/work" "$place/root"
-mount -t overlay -o "lowerdir=/,upperdir=$place/upper,workdir=$place/work" box "$place/root"
-for shown; do
-    mkdir -p "$place/root$shown"
-    mount --bind "$shown" "$place/root$shown"
-done
-cd "$place/root"
-
-mount -t proc proc proc
-mount -t sysfs -o ro sysfs sys
-# The cgroup namespace makes our fresh cgroup the root of this hierarchy.
-mount -t cgroup2 cgroup2 sys/fs/cgroup
-mount -t tmpfs -o mode=755 tmpfs dev
-for node in null zero full random urandom tty; do
-    touch "dev/$node"
-    mount --bind "/dev/$node" "dev/$node"
-done
-ln -s /proc/self/fd dev/fd
-ln -s /proc/self/fd/0 dev/stdin
-ln -s /proc/self/fd/1 dev/stdout
-ln -s /proc/self/fd/2 dev/stderr
-mkdir dev/pts dev/shm
-mount -t devpts -o newinstance,ptmxmode=666,mode=620 devpts dev/pts
-ln -s pts/ptmx dev/ptmx
-mount -t tmpfs -o mode=1777 tmpfs dev/shm
-mount -t tmpfs -o mode=755 tmpfs run
-mkdir run/lock
-# /tmp stays writable for all, but is not the host's: tests leave large things there. $place and the
-# paths that are shown may lie in it, so what they need is mounted once more.
-mount -t tmpfs -o mode=1777 tmpfs tmp
-for shown; do
-    case $shown in /tmp/*) mkdir -p ".$shown"; mount --bind "$shown" ".$shown" ;; esac
-done
-
-# Only what a test names is started: no unit of the host, nothing that the distribution wants.
-rm -rf etc/systemd/system etc/rc[0-6S].d usr/lib/systemd/system/*.target.wants
-rm -rf etc/systemd/system-generators usr/lib/systemd/system-generators
-mkdir -p etc/systemd/system/sockets.target.wants etc/systemd/system/multi-user.target.wants
-for socket in systemd-journald.socket systemd-journald-dev-log.socket; do
-    ln -s "/lib/systemd/system/$socket" "etc/systemd/system/sockets.target.wants/$socket"
-done
-: > etc/fstab
-# Without an id it would be a first boot, with presets applied and questions asked.
-echo 0123456789abcdef0123456789abcdef > etc/machine-id
-hostname box
-echo box > etc/hostname
-ip link set lo up
-
-pivot_root . .
-umount -l .
-cd /
-# As on a host that systemd booted: mounts made here are seen by the services.
-mount --make-rshared /
-exec env -i container=box PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    /lib/systemd/systemd --system --unit=multi-user.target --log-target=journal --show-status=no
-"""
+# Becomes systemd. Read now: it runs while the file system that it is on is being replaced.
+SETUP = Path(__file__).with_suffix(".sh").read_text()
 
 
 class BoxError(Exception):
@@ -117,6 +56,7 @@ class SystemdBox:
 
     def __init__(self) -> None:
         self._teardown = contextlib.ExitStack()
+        self._processes: list[BoxProcess] = []
         self.pid = 0
         """PID, on the host, of the systemd in the box."""
 
@@ -124,9 +64,9 @@ class SystemdBox:
         # Each step's undoing is registered before the next is tried: an interrupted boot leaves nothing.
         with contextlib.ExitStack() as teardown:
             cgroup = teardown.enter_context(_fresh_cgroup())
-            place = Path(tempfile.mkdtemp(prefix=PREFIX))
-            teardown.callback(place.rmdir)
+            place = teardown.enter_context(_fresh_directory())
             log = teardown.enter_context(tempfile.TemporaryFile())
+            teardown.callback(self._reap)
             outer = teardown.enter_context(_namespaces(cgroup, place, log))
             self.pid = _when(lambda: _only_child(outer.pid), outer, log, "start")
             _when(lambda: _is_up(self), outer, log, "boot")
@@ -137,6 +77,15 @@ class SystemdBox:
 
     def __exit__(self, *exc: object) -> None:
         self._teardown.close()
+
+    def _reap(self) -> None:
+        """Collect what was started with `popen`; it ended with the namespaces."""
+        for process in self._processes:
+            process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    with contextlib.suppress(OSError):  # unflushed input of a process that is gone
+                        stream.close()
 
     def run(
         self,
@@ -191,10 +140,12 @@ class SystemdBox:
             "--cgroup",
         ]
         inner = ["env", "-i", "-C", os.fspath(cwd), *(f"{k}={v}" for k, v in _environment(env).items())]
-        return BoxProcess(
+        process = BoxProcess(
             [*enter, *inner, *(os.fspath(word) for word in argv)],
             stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True,
         )  # fmt: skip
+        self._processes.append(process)
+        return process
 
     def python(self, code: str, *args: str, timeout: float = 60.0) -> Any:
         """Run `code` in the box with the test's own interpreter; return what it printed, as JSON.
@@ -295,9 +246,24 @@ def _shown() -> list[str]:
 
 
 @contextlib.contextmanager
+def _fresh_directory() -> Iterator[Path]:
+    for left in _left_over(Path(tempfile.gettempdir())):
+        # Only ever a mount point; what was mounted went with its namespace.
+        with contextlib.suppress(OSError):
+            left.rmdir()
+    place = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    try:
+        yield place
+    finally:
+        place.rmdir()
+
+
+@contextlib.contextmanager
 def _fresh_cgroup() -> Iterator[Path]:
     parent = _own_cgroup()
-    _remove_left_over(parent)
+    for left in _left_over(parent):
+        with contextlib.suppress(OSError):
+            _remove_cgroup(left)
     cgroup = parent / f"{PREFIX}{os.getpid()}-{time.monotonic_ns()}"
     try:
         cgroup.mkdir()
@@ -307,6 +273,12 @@ def _fresh_cgroup() -> Iterator[Path]:
         yield cgroup
     finally:
         _remove_cgroup(cgroup)
+
+
+def _left_over(parent: Path) -> list[Path]:
+    """What the boxes of tests that were killed have left in `parent`; their processes died with them."""
+    found = parent.glob(f"{PREFIX}*")
+    return [p for p in found if not Path("/proc", p.name.removeprefix(PREFIX).partition("-")[0]).exists()]
 
 
 def _own_cgroup() -> Path:
@@ -319,15 +291,6 @@ def _own_cgroup() -> Path:
     own = next((line[3:] for line in lines if line.startswith("0::")), "/")
     place = found / own.lstrip("/")
     return place if place.is_dir() else found
-
-
-def _remove_left_over(parent: Path) -> None:
-    """Remove the cgroups of boxes whose test was killed; their processes died with it."""
-    for left in parent.glob(f"{PREFIX}*"):
-        owner = left.name.removeprefix(PREFIX).partition("-")[0]
-        if not Path("/proc", owner).exists():
-            with contextlib.suppress(OSError):
-                _remove_cgroup(left)
 
 
 def _remove_cgroup(cgroup: Path) -> None:
