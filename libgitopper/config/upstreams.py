@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
 from attrs import field, frozen
 
@@ -74,6 +74,9 @@ def _from_url(text: str) -> Upstream:
         raise _bad(
             text, "has a query or a fragment, which no repository needs (in a password, write %3F, %23)"
         )
+    if "@" in parts.path and parts.scheme != "file":
+        # Perhaps a password with a slash in it, which would be shown as a part of the path.
+        raise _bad(text, "has an @ after its first / (in a path write %40, and in a password %2F for /)")
     path = parts.path.rstrip("/")
     if not path:
         raise _bad(text, "names no repository")
@@ -119,10 +122,10 @@ def _userinfo(text: str, parts: SplitResult) -> str | None:
         if not _USER.fullmatch(user):
             raise _bad(text, "has a user that no ssh server would have")
         return user
-    if not unquote(user) and not unquote(password):
+    if not user and not password:
         raise _bad(text, "has an @ without a user before it")
-    encoded = quote(unquote(user), safe="")
-    return f"{encoded}:{quote(unquote(password), safe='')}" if colon else encoded
+    user, password = (quote(unquote_to_bytes(part), safe="") for part in (user, password))
+    return f"{user}:{password}" if colon else user
 
 
 def _bad(text: str, what: str, example: str = EXAMPLE) -> BadValueError:

@@ -267,7 +267,7 @@ class TestServicesOfOneHost:
     def test_one_path_mapped_by_two(self):
         ((path, message),) = problems(GLOBAL + service() + service(name="app"))
         assert path == "services[1].dirs[0].local"
-        assert '"/etc/nginx" is services[0].dirs[0].local already' in message
+        assert '"/etc/nginx" is services[0].dirs[0].local already; map a path once' in message
 
     def test_a_path_inside_another_services(self):
         text = GLOBAL + service() + service(name="app", dirs=mapped("/etc/nginx/app"))
@@ -299,6 +299,12 @@ class TestServicesOfOneHost:
     def test_a_global_mount_that_leads_through_a_live_link(self):
         text = GLOBAL + 'mount = "/srv/nginx"\n' + service('mount = "/srv"')
         assert [path for path, _ in problems(text)] == ["global.mount"]
+
+    def test_a_bad_key_is_not_judged_by_the_default_that_it_hides(self):
+        text = GLOBAL + 'reload = "command"\n' + service('reload = "/x"', 'mount = "x"')
+        assert [path for path, _ in problems(text)] == ["services[0].reload", "services[0].mount"]
+        text = GLOBAL + 'action = "kick"\n' + service('action = "a b"')
+        assert [path for path, _ in problems(text)] == ["services[0].action"]
 
     def test_a_clash_inside_one_service_is_told_once(self):
         text = GLOBAL + service(dirs=mapped("/a", "/a/b")) + service(name="app", dirs=mapped("/c"))
@@ -359,6 +365,8 @@ def test_a_mistake_on_the_command_line_is_told_as_one():
         'upstream = "ftp://bob:hunter2@host/x"',
         'upstream = "https://bob:hunter2@host"',
         'upstream = "https://bob:hun/hunter2@host/x"',
+        'upstream = "https://bob:1/hunter2@host/x"',
+        'upstream = "https://bob/hunter2@host/x"',
         'upstream = "https://bob:hun#hunter2@host/x"',
         'upstream = "https://bob:hun?hunter2@host/x"',
         'upstream = "https://bob:a@hunter2@ho st/x"',

@@ -113,6 +113,7 @@ def test_names_that_git_would_misread_are_refused(name):
         ("https://token@h/a", "https://h/a", "token"),
         ("https://ann:p@ss:w@h/a", "https://h/a", "ann:p%40ss%3Aw"),
         ("https://ann:p%40ss@h/a", "https://h/a", "ann:p%40ss"),
+        ("https://ann:%ff%2f@h/a%40b", "https://h/a%40b", "ann:%FF%2F"),
         ("https://:secret@h/a", "https://h/a", ":secret"),
         ("ssh://git@h:22/a", "ssh://git@h/a", None),
         ("ssh://h:2222/~/a", "ssh://h:2222/~/a", None),
