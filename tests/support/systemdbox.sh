@@ -6,11 +6,14 @@ mount --make-rprivate /
 mount -t tmpfs -o mode=755 box "$place"
 mkdir "$place/upper" "$place/work" "$place/root"
 mount -t overlay -o "lowerdir=/,upperdir=$place/upper,workdir=$place/work" box "$place/root"
-for shown; do
-    mkdir -p "$place/root$shown"
-    mount --bind "$shown" "$place/root$shown"
-done
 cd "$place/root"
+# The host's /tmp is another one; but what has to be shown may lie in it.
+mount -t tmpfs -o mode=1777 tmpfs tmp
+for shown; do
+    mkdir -p ".$shown"
+    mount --bind "$shown" ".$shown"
+    mount -o remount,bind,ro ".$shown"
+done
 
 mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
@@ -31,12 +34,6 @@ ln -s pts/ptmx dev/ptmx
 mount -t tmpfs -o mode=1777 tmpfs dev/shm
 mount -t tmpfs -o mode=755 tmpfs run
 mkdir run/lock
-# /tmp stays writable for all, but is not the host's: tests leave large things there. $place and the
-# paths that are shown may lie in it, so what they need is mounted once more.
-mount -t tmpfs -o mode=1777 tmpfs tmp
-for shown; do
-    case $shown in /tmp/*) mkdir -p ".$shown"; mount --bind "$shown" ".$shown" ;; esac
-done
 
 # Only what a test names is started: no unit of the host, nothing that the distribution wants.
 rm -rf etc/systemd/system etc/rc[0-6S].d usr/lib/systemd/system/*.target.wants

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gitopper_plugins import systemd
-from libgitopper import Mapping, ReloadError
+from libgitopper import Hooks, Mapping, PluginError, ReloadError
 from libgitopper.testing.reload import request_for, service_for_tests
 
 UNITS = (Mapping(link="units", local=Path("/etc/systemd/system/app.service.d")),)
@@ -58,6 +58,15 @@ def test_nothing_is_spawned_without_an_action_in_simulation(simulate: Simulate) 
     assert reloaded is not None
     assert reloaded.did == ""
     assert asked(here) == []
+
+
+def test_the_module_is_a_plugin_that_takes_its_own_services_in_simulation(simulate: Simulate) -> None:
+    simulate()
+    hooks = Hooks()
+    hooks.register(systemd)
+    assert hooks.reload(request_for(service_for_tests("app"))).did == "systemctl reload app.service"
+    with pytest.raises(PluginError, match="no plugin takes"):
+        hooks.reload(request_for(service_for_tests("app", reload="command")))
 
 
 def test_a_reload_costs_one_look_before_and_one_after_in_simulation(simulate: Simulate) -> None:
