@@ -128,7 +128,7 @@ def main(
         )
     set_up_logging(debug=debug, as_json=log_json, journal="JOURNAL_STREAM" in os.environ)
     settings = Settings(
-        config=_load(config, hosts, interval),
+        config=_load(config, hosts, interval, root=not no_root),
         state_dir=state_dir or _state_dir(),
         address=address,
         unix_socket=unix_socket or _socket(),
@@ -147,18 +147,18 @@ def main(
 @click.option("-h", "--hosts", default="", help="Names to look for instead of this host's own.")
 def check(config: Path, hosts: str) -> None:
     """Read a configuration, tell everything that is wrong with it, and do nothing else."""
-    loaded = _load(config, hosts, None)
+    loaded = _load(config, hosts, None, root=os.geteuid() == 0)
     here = ", ".join(service.name for service in loaded.services) or "none"
     click.echo(f"{config}: fine; machines: {len(loaded.machines)}; services of this host: {here}")
 
 
-def _load(path: Path, hosts: str, interval_seconds: float | None) -> Config:
+def _load(path: Path, hosts: str, interval_seconds: float | None, *, root: bool) -> Config:
     names = {socket.gethostname(), *(name.strip() for name in hosts.split(",") if name.strip())}
     try:
         return load_config(
             path,
             hosts=frozenset(names),
-            root=os.geteuid() == 0,
+            root=root,
             environ=os.environ,
             overrides=Overrides(interval_seconds=interval_seconds),
         )
