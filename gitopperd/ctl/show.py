@@ -1,0 +1,112 @@
+"""Answers as lines that a person reads; every text that came from a server is made visible first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from gitopperd.ctl.client import Answer
+from gitopperd.ctl.table import Column, lines_of
+from gitopperd.ctl.text import Terminal, pad, readable
+
+__all__ = ["acknowledged", "machines", "service", "services"]
+
+Answers = Mapping[str, Answer]
+"""Host label to answer; only the hosts that answered well."""
+
+COLOURS = {"OK": "green", "FREEZE": "cyan", "ROLLBACK": "yellow", "BROKEN": "red", "DIFF": "magenta"}
+SHORT_HASH = 12
+
+NUMBER = Column(title="#")
+HOST = Column(title="HOST")
+SERVICES = (
+    Column(title="SERVICE"),
+    Column(title="HASH", least=SHORT_HASH, elide=False),
+    Column(title="STATE", colours=COLOURS),
+    Column(title="INFO", least=12),
+    Column(title="CHANGED"),
+)
+MEMBERS = ("service", "hash", "state", "stateinfo", "change")
+
+# What was done, and the states in which nothing more need be said.
+PHRASES = {
+    "freeze": ("{service} frozen at {hash}", ("FREEZE",)),
+    "unfreeze": ("{service} tracks its branch again, now at {hash}", ("OK",)),
+    "rollback": ("{service} rolls back to {target}, now at {hash}", ("ROLLBACK", "FREEZE")),
+    "pull": ("{service} looks at its upstream, now at {hash}", ("OK",)),
+}
+
+
+def machines(answers: Answers, terminal: Terminal) -> list[str]:
+    """Show the machines in each host's config."""
+    rows = [(label, [readable(name)]) for label, answer in answers.items() for name in answer["machines"]]
+    return _numbered((Column(title="MACHINE"),), rows, answers, terminal)
+
+
+def services(answers: Answers, terminal: Terminal) -> list[str]:
+    """Show the services of each host."""
+    rows = [
+        (label, [readable(item.get(member)) for member in MEMBERS])
+        for label, answer in answers.items()
+        for item in answer["services"]
+    ]
+    return _numbered(SERVICES, rows, answers, terminal)
+
+
+def service(answers: Answers, terminal: Terminal) -> list[str]:
+    """Show all that each host tells about one service, one member to a line."""
+    lines: list[str] = []
+    for label, answer in answers.items():
+        members = {"host": label, **answer} if len(answers) > 1 else answer
+        lines += [""] if lines else []
+        lines += _vertical(members, terminal)
+    return lines
+
+
+def acknowledged(verb: str, target: str, answers: Answers, terminal: Terminal) -> list[str]:
+    """Show what was done on each host, and the state where it is not what one would expect."""
+    phrase, expected = PHRASES[verb]
+    lines = []
+    for label, answer in answers.items():
+        name, commit, state, info = (readable(answer.get(member)) for member in MEMBERS[:4])
+        line = phrase.format(service=name, target=target, hash=commit or "no commit yet")
+        if state not in expected:
+            line += f" ({_coloured(state, terminal)}{': ' if info else ''}{info})"
+        lines.append(f"{readable(label)}: {line}")
+    return lines
+
+
+def _numbered(
+    columns: tuple[Column, ...],
+    rows: list[tuple[str, list[str]]],
+    answers: Answers,
+    terminal: Terminal,
+) -> list[str]:
+    """Put a number before each row, and its host where there are several; no answers, no table."""
+    if not answers:
+        return []
+    several = len(answers) > 1
+    head = (NUMBER, HOST) if several else (NUMBER,)
+    numbered = [
+        [str(number), *([readable(label)] if several else []), *cells]
+        for number, (label, cells) in enumerate(rows, start=1)
+    ]
+    return lines_of((*head, *columns), numbered, terminal)
+
+
+def _vertical(members: Mapping[str, Any], terminal: Terminal) -> list[str]:
+    names = {name: readable(name) for name in members}
+    width = max(map(len, names.values()))
+    lines = []
+    for name, value in members.items():
+        text = readable(value)
+        shown = _coloured(text, terminal) if name == "state" else text
+        lines.append(f"{pad(names[name], width)}  {shown}".rstrip())
+    return lines
+
+
+def _coloured(state: str, terminal: Terminal) -> str:
+    fg = COLOURS.get(state) if terminal.colour else None
+    return click.style(state, fg=fg) if fg else state
