@@ -1,0 +1,68 @@
+"""Fetch and checkout on dulwich: bare stores with partial clones, releases as linked work trees.
+
+Takes http, https, ssh, git and file upstreams. ``git`` is used where it is installed, and not needed.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from attrs import define, field
+
+from gitopper_plugins.dulwich.checkout import checkout
+from gitopper_plugins.dulwich.credentials import without_userinfo
+from gitopper_plugins.dulwich.fetch import fetch, open_offline, transport_for
+from gitopper_plugins.dulwich.layout import store_path
+from gitopper_plugins.dulwich.objects import Objects
+from gitopper_plugins.dulwich.store import SharedStore, View
+from libgitopper import CheckoutRequest, FetchRequest, Release, Store, hookimpl
+
+__all__ = ["DulwichPlugin", "plugin"]
+
+
+@define(eq=False)
+class DulwichPlugin:
+    """The plugin. It keeps one open store for each upstream, for all services and threads."""
+
+    _stores: dict[Path, SharedStore] = field(factory=dict)
+    _lock: threading.Lock = field(factory=threading.Lock)
+
+    @hookimpl
+    def gitopper_fetch(self, request: FetchRequest) -> Store | None:
+        """See `libgitopper.hookspecs`."""
+        store = self._store(request)
+        if store is None:
+            return None
+        return open_offline(store, request) if request.offline else fetch(store, request)
+
+    @hookimpl
+    def gitopper_checkout(self, request: CheckoutRequest) -> Release | None:
+        """See `libgitopper.hookspecs`; takes stores of its own only."""
+        if not isinstance(request.store, View):
+            return None
+        return checkout(request.store.shared, request.service, request.content)
+
+    def close(self) -> None:
+        """Release every file and connection. The plugin can still be used afterwards."""
+        with self._lock:
+            stores, self._stores = self._stores, {}
+        for store in stores.values():
+            store.close()
+
+    def _store(self, request: FetchRequest) -> SharedStore | None:
+        path = store_path(request.stores, request.upstream)
+        with self._lock:
+            if path not in self._stores:
+                transport = transport_for(request.upstream)
+                if transport is None:
+                    return None
+                upstream = without_userinfo(request.upstream)
+                self._stores[path] = SharedStore(
+                    path=path, upstream=upstream, transport=transport, objects=Objects(path)
+                )
+            return self._stores[path]
+
+
+plugin = DulwichPlugin()
+"""What the entry point names: one registry of open stores for the process."""

@@ -1,0 +1,220 @@
+"""Making a release: complete when it has its name, and made durable before that.
+
+    read trees, refuse what is unsafe -> bring in file contents -> write aside -> administrative
+    directory -> sync -> rename
+
+Until the rename there is no release, whatever happens; after it, it is complete. What is left of
+a crash before it is swept away by the next checkout or `discard`.
+"""
+
+# ruff: noqa: PTH - paths are bytes here: names in git need not be UTF-8
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import pwd
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from attrs import frozen
+from dulwich.objects import ObjectID
+
+from gitopper_plugins.dulwich.fetch import bring_blobs
+from gitopper_plugins.dulwich.gitindex import IndexEntry, present
+from gitopper_plugins.dulwich.objects import BLOB
+from gitopper_plugins.dulwich.releases import SCRATCH
+from gitopper_plugins.dulwich.scratch import (
+    make_directory,
+    replace_file,
+    scratch,
+    sweep,
+    sync_directory,
+    sync_filesystem,
+)
+from gitopper_plugins.dulwich.store import SharedStore
+from gitopper_plugins.dulwich.tree import (
+    DIRECTORY,
+    FILE,
+    SUBMODULE,
+    SYMLINK,
+    Item,
+    check_symlink,
+    items,
+    kind_of,
+)
+from gitopper_plugins.dulwich.worktree import WorkTree
+from libgitopper import CheckoutError, Content, Release, Service, StepError
+
+__all__ = ["checkout"]
+
+
+def checkout(store: SharedStore, service: Service, content: Content) -> Release:
+    """See `libgitopper.hookspecs.Specs.gitopper_checkout`."""
+    release_id = content.release_id(service)
+    tree = WorkTree.of(store.path, service, release_id)
+    with _explained(service, tree.release):
+        if tree.release.is_dir():
+            _follow(store, service, content, tree)
+        else:
+            _make(store, service, content, tree)
+    return Release(service=service.name, id=release_id, path=tree.release, content=content)
+
+
+@contextlib.contextmanager
+def _explained(service: Service, release: Path) -> Iterator[None]:
+    try:
+        yield
+    except StepError as exc:
+        exc.service = exc.service or service.name
+        raise
+    except OSError as exc:
+        what = f"release {release} can't be made: {exc.strerror or exc}"
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            what += f"; free some space below {service.mount}"
+        elif exc.filename:
+            what += f" ({os.fsdecode(exc.filename)})"
+        raise CheckoutError(what, service=service.name) from exc
+
+
+@frozen
+class _Owner:
+    uid: int
+    gid: int
+
+
+def _owner(service: Service) -> _Owner | None:
+    """Who the mapped files belong to; None leaves them with the daemon's own user."""
+    if service.user is None:
+        return None
+    try:
+        user = pwd.getpwnam(service.user)
+    except KeyError:
+        raise CheckoutError(
+            f"no user {service.user} on this host: create it, or install its package"
+        ) from None
+    if os.geteuid() != 0 and user.pw_uid != os.geteuid():
+        raise CheckoutError(
+            f"only root can give files to user {service.user}: run as root, or remove `user`",
+            retryable=False,
+        )
+    return _Owner(user.pw_uid, user.pw_gid)
+
+
+def _make(store: SharedStore, service: Service, content: Content, tree: WorkTree) -> None:
+    owner = _owner(service)
+    found = items(store.objects, service, content)
+    bring_blobs(store, [item.id for item in found if kind_of(item.mode) in (FILE, SYMLINK)], service)
+    releases = service.releases
+    make_directory(releases)
+    sweep(releases, SCRATCH)
+    # Mode 0700 until it is complete: a user who owns files in it can't reach them, nor swap a
+    # directory for a symlink under our hands.
+    with scratch(releases, SCRATCH) as aside:
+        entries = _write(store, aside, found, owner)
+        replace_file(aside / ".git", tree.link)
+        tree.install(store.objects, service, content.revision, entries)
+        for filesystem in {path.stat().st_dev: path for path in (aside, store.path)}.values():
+            sync_filesystem(filesystem)
+        aside.chmod(0o755)
+        _rename(aside, tree.release)
+    sync_directory(releases)
+
+
+def _rename(aside: Path, release: Path) -> None:
+    try:
+        aside.rename(release)
+    except OSError as exc:
+        # Another process was first; then the release is there, and as good as ours.
+        if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def _write(store: SharedStore, top: Path, found: Sequence[Item], owner: _Owner | None) -> list[IndexEntry]:
+    """Write `found` below `top`, and return the index entries for it."""
+    root = os.fsencode(top)
+    for parent in _parents(found):
+        _directory(root + b"/" + parent)
+    for item in found:
+        _write_item(store, root + b"/" + item.path, item)
+    entries = []
+    for item in found:
+        path = root + b"/" + item.path
+        if owner:
+            os.chown(path, owner.uid, owner.gid, follow_symlinks=False)
+        if item.mode != DIRECTORY:
+            entries.append(present(item.path, item.mode, item.id, os.lstat(path)))
+    return entries
+
+
+def _parents(found: Sequence[Item]) -> list[bytes]:
+    """The directories above the mapped paths: those that no item stands for."""
+    own = {item.path for item in found}
+    above = set()
+    for path in own:
+        while (path := path.rpartition(b"/")[0]) and path not in own:
+            above.add(path)
+    return sorted(above)
+
+
+def _write_item(store: SharedStore, path: bytes, item: Item) -> None:
+    match kind_of(item.mode):
+        case k if k in (DIRECTORY, SUBMODULE):
+            _directory(path)
+        case k if k == SYMLINK:
+            target = store.objects.read(item.id, BLOB)
+            check_symlink(item, target)
+            os.symlink(target, path)
+        case _:
+            _file(path, store.objects.read(item.id, BLOB), item.mode & 0o777)
+
+
+def _directory(path: bytes) -> None:
+    os.mkdir(path)
+    os.chmod(path, 0o755)  # noqa: S103 - readable as in git; mkdir's own mode is subject to the umask
+
+
+def _file(path: bytes, data: bytes, mode: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(fd, "wb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        os.fchmod(fd, mode)
+
+
+def _follow(store: SharedStore, service: Service, content: Content, tree: WorkTree) -> None:
+    """Bring a release that is there to the revision of `content`."""
+    if tree.linked():
+        if tree.head() == content.revision:
+            return
+        with contextlib.suppress(ValueError):
+            tree.follow(store.objects, service, content.revision)
+            return
+    # The store was made anew, or somebody pruned: tell it of the release again.
+    found = items(store.objects, service, content)
+    entries = [_observed(tree.release, item) for item in found if item.mode != DIRECTORY]
+    tree.install(store.objects, service, content.revision, entries)
+    replace_file(tree.release / ".git", tree.link)
+
+
+def _observed(release: Path, item: Item) -> IndexEntry:
+    """The entry for what should be at a path; with its stat data only if it really is."""
+    path = os.fsencode(release) + b"/" + item.path
+    with contextlib.suppress(OSError):
+        stat = os.lstat(path)
+        if kind_of(stat.st_mode) == kind_of(item.mode) and _hash(path, item) == item.id:
+            return present(item.path, item.mode, item.id, stat)
+    return present(item.path, item.mode, item.id, None)
+
+
+def _hash(path: bytes, item: Item) -> ObjectID:
+    if item.mode == SYMLINK:
+        data = os.readlink(path)
+    else:
+        with open(path, "rb") as file:
+            data = file.read()
+    head = f"blob {len(data)}\0".encode()
+    return ObjectID(hashlib.sha1(head + data, usedforsecurity=False).hexdigest().encode())

@@ -1,0 +1,187 @@
+"""Bringing a store up to date with its upstream, and bringing in file contents that it lacks."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import logging
+import urllib.parse
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from dulwich.objects import ObjectID
+
+from gitopper_plugins.dulwich import layout
+from gitopper_plugins.dulwich.channel import Deadline
+from gitopper_plugins.dulwich.credentials import without_userinfo
+from gitopper_plugins.dulwich.history import haves
+from gitopper_plugins.dulwich.http import HttpTransport
+from gitopper_plugins.dulwich.objects import COMMIT
+from gitopper_plugins.dulwich.packs import consolidate, receive
+from gitopper_plugins.dulwich.pkt import GarbledError, RefusedError
+from gitopper_plugins.dulwich.protocol import Haves, Session, ls_refs, pack_of
+from gitopper_plugins.dulwich.store import SharedStore, View
+from gitopper_plugins.dulwich.transport import CommandTransport, GitTransport, Transport, parse_ssh
+from libgitopper import CommandError, FetchRequest, Service, SourceError, StepError
+
+__all__ = ["bring_blobs", "fetch", "open_offline", "transport_for"]
+
+log = logging.getLogger(__name__)
+
+GIT_PORT = 9418
+# A server takes the wants of one request into memory; this many are a few megabytes.
+BLOBS_PER_REQUEST = 50_000
+
+
+def transport_for(upstream: str) -> Transport | None:
+    """The way to `upstream`; None when its kind of address is not known here."""
+    shown = without_userinfo(upstream)
+    url = urllib.parse.urlsplit(upstream)
+    if url.scheme in ("http", "https"):
+        return HttpTransport(upstream=shown)
+    if url.scheme == "git" and url.hostname:
+        path = urllib.parse.unquote(url.path)
+        return GitTransport(host=url.hostname, port=url.port or GIT_PORT, path=path)
+    if url.scheme == "file" and url.netloc in ("", "localhost"):
+        return CommandTransport(upstream=shown, path=urllib.parse.unquote(url.path))
+    if upstream.startswith("/"):
+        return CommandTransport(upstream=shown, path=upstream)
+    address = parse_ssh(upstream)
+    return CommandTransport(upstream=shown, ssh=address) if address else None
+
+
+def open_offline(store: SharedStore, request: FetchRequest) -> View:
+    """The store as the last successful fetch left it.
+
+    Raises:
+        SourceError: there was none.
+    """
+    refs = store.refs() if store.path.is_dir() else None
+    if refs is None:
+        raise SourceError(
+            f"{store.upstream}: nothing was ever fetched from it, so there is nothing to work with"
+        )
+    return _view(store, _chosen(refs, request.branches), moved=False)
+
+
+def fetch(store: SharedStore, request: FetchRequest) -> View:
+    """Bring `store` up to date: one exchange, which writes nothing when no branch moved.
+
+    Raises:
+        SourceError: upstream can't be reached in time, or refuses; also AuthError.
+    """
+    deadline = Deadline.after(request.timeout_seconds)
+    with _explained(store.upstream, request.timeout_seconds):
+        store.prepare(min(request.branches, default="main"))
+        with store.exclusive(deadline):
+            known = store.refs()
+            with store.transport.session(request.credentials, deadline) as session:
+                tips = ls_refs(session, request.branches)
+                if known is not None and tips == _chosen(known, request.branches):
+                    return _view(store, tips, moved=False)
+                _bring_history(store, session, tips, known or {})
+            moved = tips != _chosen(known or {}, request.branches)
+            _record(store, request.branches, tips, known or {})
+            return _view(store, tips, moved=moved)
+
+
+def _chosen(refs: Mapping[str, ObjectID], branches: Collection[str]) -> dict[str, ObjectID]:
+    return {branch: tip for branch, tip in refs.items() if branch in branches}
+
+
+def _view(store: SharedStore, tips: Mapping[str, ObjectID], *, moved: bool) -> View:
+    return View(shared=store, tips={branch: tip.decode() for branch, tip in tips.items()}, moved=moved)
+
+
+def _bring_history(
+    store: SharedStore, session: Session, tips: Mapping[str, ObjectID], known: Mapping[str, ObjectID]
+) -> None:
+    wants = [tip for tip in dict.fromkeys(tips.values()) if store.objects.find(tip, COMMIT) is None]
+    if not wants:
+        return
+    filtered = session.advertisement.filters
+    if filtered:
+        layout.mark_partial(store.path)
+    elif not known:
+        log.warning("%s can't leave out file contents: its store will be a full clone", store.upstream)
+    # The branches that moved come first: what they were is what is closest to what they are.
+    near_first = sorted(known, key=lambda branch: known[branch] == tips.get(branch))
+    offered = haves(store.objects, [known[branch] for branch in near_first])
+    chunks = pack_of(session, wants, offered, filtered=filtered)
+    receive(store.path, chunks, promisor=layout.is_partial(store.path))
+    for want in wants:
+        if store.objects.find(want, COMMIT) is None:
+            raise GarbledError(f"the pack that it sent lacks commit {want.decode()}")
+
+
+def _record(
+    store: SharedStore,
+    branches: Collection[str],
+    tips: Mapping[str, ObjectID],
+    known: Mapping[str, ObjectID],
+) -> None:
+    """Written last: until then the store is what it was. Branches that nobody asked for stay."""
+    others = {branch: tip for branch, tip in known.items() if branch not in branches}
+    layout.write_refs(store.path, others | dict(tips))
+    try:
+        if consolidate(store.path):
+            store.objects.refresh()
+    except (OSError, KeyError, ValueError) as exc:
+        log.warning("the packs of %s could not be merged: %s", store.path, exc)
+
+
+def bring_blobs(store: SharedStore, blobs: Collection[ObjectID], service: Service) -> None:
+    """See to it that the file contents `blobs` are in the store: one request, or none.
+
+    Not under the lock of the store: a poll that hangs holds up no checkout.
+
+    Raises:
+        SourceError: some are missing, and upstream can't give them now.
+    """
+    missing = store.objects.missing(blobs)
+    if not missing:
+        return
+    source = service.source
+    deadline = Deadline.after(service.timeout_seconds)
+    with _explained(store.upstream, service.timeout_seconds):
+        for start in range(0, len(missing), BLOBS_PER_REQUEST):
+            wants = missing[start : start + BLOBS_PER_REQUEST]
+            # No haves: a server that knows our commits takes their files for known, too.
+            with store.transport.session(source.credentials, deadline) as session:
+                chunks = pack_of(session, wants, Haves(), filtered=False)
+                receive(store.path, chunks, promisor=layout.is_partial(store.path))
+    if missing := store.objects.missing(missing):
+        raise SourceError(
+            f"{store.upstream}: it does not give {len(missing)} file contents, as {missing[0].decode()}"
+        )
+
+
+@contextlib.contextmanager
+def _explained(upstream: str, timeout_seconds: float) -> Iterator[None]:
+    """Turn whatever goes wrong on the way to `upstream` into a `SourceError` that tells what to do."""
+    try:
+        yield
+    except TimeoutError as exc:
+        raise SourceError(
+            f"{upstream}: no complete answer within {timeout_seconds:g} s;"
+            " see whether it can be reached from this host, or allow more time with `timeout`"
+        ) from exc
+    except RefusedError as exc:
+        raise SourceError(f"{upstream}: it refuses: {exc}") from exc
+    except GarbledError as exc:
+        raise SourceError(f"{upstream}: {exc}") from exc
+    except http.client.HTTPException as exc:
+        raise SourceError(f"{upstream}: the answer is cut short ({type(exc).__name__})") from exc
+    except CommandError as exc:
+        raise SourceError(f"{upstream}: {exc}", retryable=exc.retryable) from exc
+    except StepError:
+        raise
+    except OSError as exc:
+        raise SourceError(_about(exc, upstream)) from exc
+
+
+def _about(exc: OSError, upstream: str) -> str:
+    why = exc.strerror or str(exc)
+    if exc.filename:
+        return f"the store of {upstream} can't be written: {Path(exc.filename)}: {why}"
+    return f"{upstream}: {why}"

@@ -1,0 +1,92 @@
+"""Git's index file, written by hand (gitformat-index(5)): version 3, with sparse directories.
+
+Entries are kept as they are on disk, beside their names: all that is ever done with them is to sort
+them, to write them, and to take some over from one index into the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterable, Iterator
+
+from attrs import frozen
+from dulwich.objects import ObjectID
+
+__all__ = ["IndexEntry", "dump", "left_out", "present", "present_entries"]
+
+_FIXED = struct.Struct(">10L20sH")
+_EXTENDED = 0x4000
+_SKIP_WORKTREE = 0x4000
+_U32 = 0xFFFFFFFF
+_NO_STAT = (0,) * 6, (0,) * 3
+
+
+@frozen
+class IndexEntry:
+    """One entry."""
+
+    name: bytes
+    """Full path; with a slash at its end for a directory that is left out."""
+    packed: bytes
+    """As it is in the file."""
+
+
+def present(name: bytes, mode: int, oid: ObjectID, stat: os.stat_result | None) -> IndexEntry:
+    """An entry for what is on disk; without `stat` git looks at the content before it trusts it."""
+    if stat is None:
+        return _entry(name, mode, oid, *_NO_STAT, skip=False)
+    times = (*divmod(stat.st_ctime_ns, 10**9), *divmod(stat.st_mtime_ns, 10**9))
+    size = stat.st_size if mode & 0o170000 != 0o160000 else 0
+    return _entry(
+        name, mode, oid, (*times, stat.st_dev, stat.st_ino), (stat.st_uid, stat.st_gid, size), skip=False
+    )
+
+
+def left_out(name: bytes, mode: int, oid: ObjectID) -> IndexEntry:
+    """An entry for what is not on disk: a file, or a whole directory (its name ends with a slash)."""
+    return _entry(name, mode, oid, *_NO_STAT, skip=True)
+
+
+def _entry(
+    name: bytes, mode: int, oid: ObjectID, times: tuple[int, ...], owner: tuple[int, ...], *, skip: bool
+) -> IndexEntry:
+    numbers = [n & _U32 for n in (*times, mode, *owner)]
+    flags = min(len(name), 0xFFF) | (_EXTENDED if skip else 0)
+    packed = _FIXED.pack(*numbers, bytes.fromhex(oid.decode()), flags)
+    if skip:
+        packed += struct.pack(">H", _SKIP_WORKTREE)
+    packed += name
+    return IndexEntry(name, packed + b"\0" * (8 - len(packed) % 8))
+
+
+def dump(entries: Iterable[IndexEntry]) -> bytes:
+    """The index file with `entries`; of two with one name the later is taken."""
+    ordered = sorted({entry.name: entry for entry in entries}.values(), key=lambda entry: entry.name)
+    body = b"DIRC" + struct.pack(">LL", 3, len(ordered)) + b"".join(entry.packed for entry in ordered)
+    body += b"sdir" + struct.pack(">L", 0)
+    return body + hashlib.sha1(body, usedforsecurity=False).digest()
+
+
+def present_entries(index: bytes) -> Iterator[IndexEntry]:
+    """The entries for what is on disk, of an index that `dump` made.
+
+    Raises:
+        ValueError: it did not, or it is damaged.
+    """
+    if hashlib.sha1(index[:-20], usedforsecurity=False).digest() != index[-20:]:
+        raise ValueError("damaged index")
+    version, count = struct.unpack_from(">LL", index, 4)
+    if version != 3:
+        raise ValueError(f"index of version {version}")
+    position = 12
+    for _ in range(count):
+        flags = int.from_bytes(index[position + 60 : position + 62], "big")
+        start = position + (64 if flags & _EXTENDED else 62)
+        length = flags & 0xFFF
+        end = start + length if length < 0xFFF else index.index(b"\0", start)
+        following = position + (end - position) // 8 * 8 + 8
+        if not flags & _EXTENDED:
+            yield IndexEntry(index[start:end], index[position:following])
+        position = following

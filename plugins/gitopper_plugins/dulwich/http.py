@@ -1,0 +1,306 @@
+"""Git over smart http: one connection kept alive, and what the server can do asked for once.
+
+An idle poll is one POST. Redirects are followed for the first request of a session only, as git
+does, and credentials go to no other origin than the one that they were given for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ssl
+import threading
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO, cast
+
+from attrs import define, field, frozen
+
+from gitopper_plugins.dulwich.channel import Channel, Deadline, dial
+from gitopper_plugins.dulwich.credentials import basic, without_userinfo
+from gitopper_plugins.dulwich.protocol import Advertisement, Session, read_advertisement
+from libgitopper import AuthError, Credentials, SourceError
+
+__all__ = ["HttpTransport"]
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+_MAX_REDIRECTS = 5
+_DRAIN_BYTES = 64 * 1024
+_HEADERS = {"User-Agent": "git/2 (gitopper)", "Git-Protocol": "version=2", "Accept": "*/*"}
+
+
+@frozen
+class _Origin:
+    """Where a connection goes; credentials are bound to it."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> _Origin:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SourceError(f"{without_userinfo(url)}: not an http address", retryable=False)
+        return cls(parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+
+    @property
+    def netloc(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.scheme == "https" else 80
+        return host if self.port == default else f"{host}:{self.port}"
+
+
+@frozen(kw_only=True)
+class _Known:
+    """What the last session learned: where the repository really is, and what its server can do."""
+
+    base: str
+    advertisement: Advertisement
+
+
+@define
+class _Connection:
+    """One connection, through a proxy if the environment names one (``https_proxy``, ``no_proxy``)."""
+
+    origin: _Origin
+    channel: Channel
+    client: http.client.HTTPConnection
+    prefix: str = ""
+    """What stands before a path in a request: a proxy for plain http wants the whole URL."""
+    extra: Mapping[str, str] = field(factory=dict, repr=False)
+    used: bool = False
+
+    @classmethod
+    def to(cls, origin: _Origin, deadline: Deadline) -> _Connection:
+        proxy = _proxy_of(origin)
+        if proxy is None:
+            channel = Channel(dial(origin.host, origin.port, deadline), deadline)
+            return cls._over(origin, channel)
+        address = _Origin.of(proxy if "://" in proxy else f"http://{proxy}")
+        userinfo = urllib.parse.urlsplit(proxy).netloc.rpartition("@")[0]
+        auth = basic(Credentials(userinfo=userinfo))
+        extra = {"Proxy-Authorization": auth} if auth else {}
+        channel = Channel(dial(address.host, address.port, deadline), deadline)
+        if origin.scheme == "https":
+            _tunnel(channel, origin, extra)
+            return cls._over(origin, channel)
+        return cls._over(origin, channel, prefix=f"http://{origin.netloc}", extra=extra)
+
+    @classmethod
+    def _over(
+        cls, origin: _Origin, channel: Channel, prefix: str = "", extra: Mapping[str, str] | None = None
+    ) -> _Connection:
+        if origin.scheme == "https":
+            channel.sock.settimeout(channel.deadline.remaining())
+            context = ssl.create_default_context()
+            channel.sock = context.wrap_socket(channel.sock, server_hostname=origin.host)
+        client = http.client.HTTPConnection(origin.host, origin.port)
+        client.sock = channel
+        client.auto_open = 0  # it must not connect by itself: that would know no deadline
+        return cls(origin, channel, client, prefix, extra or {})
+
+    def request(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None
+    ) -> http.client.HTTPResponse:
+        self.used = True
+        everything = {"Host": self.origin.netloc, **_HEADERS, **self.extra, **headers}
+        self.client.request(method, self.prefix + target, body=body, headers=everything)
+        return self.client.getresponse()
+
+    def close(self) -> None:
+        self.client.close()
+        self.channel.close()
+
+
+def _proxy_of(origin: _Origin) -> str | None:
+    if urllib.request.proxy_bypass(origin.netloc):
+        return None
+    return urllib.request.getproxies_environment().get(origin.scheme)
+
+
+def _tunnel(channel: Channel, origin: _Origin, extra: Mapping[str, str]) -> None:
+    where = f"{origin.netloc if ':' in origin.netloc else f'{origin.netloc}:{origin.port}'}"
+    lines = [
+        f"CONNECT {where} HTTP/1.1",
+        f"Host: {where}",
+        *(f"{k}: {v}" for k, v in extra.items()),
+        "",
+        "",
+    ]
+    channel.sendall("\r\n".join(lines).encode("latin-1"))
+    with http.client.HTTPResponse(channel, method="CONNECT") as response:  # type: ignore[arg-type]
+        response.begin()
+        if response.status != 200:
+            raise SourceError(
+                f"the proxy refuses to connect to {where}: {response.status} {response.reason}"
+            )
+
+
+@define(kw_only=True, eq=False)
+class HttpTransport:
+    """``http://`` and ``https://``."""
+
+    upstream: str
+    """Without credentials."""
+    _known: _Known | None = None
+    _idle: _Connection | None = None
+    _lock: threading.Lock = field(factory=threading.Lock)
+
+    @contextlib.contextmanager
+    def session(self, credentials: Credentials, deadline: Deadline) -> Iterator[Session]:
+        """See `Transport`. The connection is kept for the next session when this one ends well."""
+        talk = _Talk(transport=self, authorization=basic(credentials), deadline=deadline)
+        talk.connection = self._take()
+        try:
+            session = _HttpSession(talk, self._known or self._learn(talk))
+            yield session
+        except BaseException:
+            # Whatever went wrong, the next session begins afresh.
+            self._known = None
+            talk.drop()
+            raise
+        if session.advertisement.version != 2:
+            self._known = None  # version 0 shows the refs only in its greeting
+        self._give(talk.connection)
+
+    def close(self) -> None:
+        """Drop the connection that is kept."""
+        if connection := self._take():
+            connection.close()
+
+    def _take(self) -> _Connection | None:
+        with self._lock:
+            connection, self._idle = self._idle, None
+        return connection
+
+    def _give(self, connection: _Connection | None) -> None:
+        with self._lock:
+            connection, self._idle = self._idle, connection
+        if connection:
+            connection.close()
+
+    def _learn(self, talk: _Talk) -> _Known:
+        base = self.upstream.rstrip("/")
+        for _ in range(_MAX_REDIRECTS + 1):
+            url = f"{base}/info/refs?service=git-upload-pack"
+            with talk.exchange("GET", url) as response:
+                if response.status in _REDIRECTS:
+                    base = self._redirected(url, response.headers.get("Location", ""))
+                    continue
+                self._check(response)
+                kind = response.headers.get("Content-Type", "")
+                if kind.split(";")[0].strip() != "application/x-git-upload-pack-advertisement":
+                    raise SourceError(
+                        f"{self.upstream}: this is no git repository over smart http"
+                        f" (it answers with {kind or 'nothing of a known type'}); check the URL"
+                    )
+                self._known = _Known(base=base, advertisement=read_advertisement(_stream(response)))
+                return self._known
+        raise SourceError(f"{self.upstream}: redirected more than {_MAX_REDIRECTS} times")
+
+    def _redirected(self, url: str, location: str) -> str:
+        target = urllib.parse.urljoin(url, location)
+        base, found, _ = target.partition("/info/refs")
+        if not found or (url.startswith("https:") and not target.startswith("https:")):
+            raise SourceError(f"{self.upstream}: redirected to {without_userinfo(target)}; refused")
+        return without_userinfo(base)
+
+    def _check(self, response: http.client.HTTPResponse) -> None:
+        said = f"{self.upstream}: the server says {response.status} {response.reason}"
+        match response.status:
+            case 200:
+                return
+            case 401 | 403:
+                raise AuthError(f"{said}; check the credentials, and that they may read this repository")
+            case 404:
+                raise SourceError(
+                    f"{said}; check the URL (some servers say this when credentials are missing)"
+                )
+            case status if status in _REDIRECTS:
+                raise SourceError(f"{said} in the middle; set `upstream` to the new address")
+        raise SourceError(said)
+
+
+@define(kw_only=True)
+class _Talk:
+    """The requests of one session, with its credentials and its deadline."""
+
+    transport: HttpTransport
+    authorization: str | None = field(repr=False)
+    deadline: Deadline
+    connection: _Connection | None = None
+
+    @contextlib.contextmanager
+    def exchange(
+        self, method: str, url: str, body: bytes | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        origin = _Origin.of(url)
+        target = url.partition("://")[2]
+        target = target[target.index("/") :]
+        headers = {}
+        if self.authorization and origin == _Origin.of(self.transport.upstream):
+            headers["Authorization"] = self.authorization
+        if body is not None:
+            headers["Content-Type"] = "application/x-git-upload-pack-request"
+        response = self._send(origin, method, target, headers, body)
+        with response:
+            yield response
+            # Read to the end, or the connection can't be used again.
+            if not response.isclosed() and len(response.read(_DRAIN_BYTES)) == _DRAIN_BYTES:
+                self.drop()
+        if response.will_close:
+            self.drop()
+
+    def _send(
+        self, origin: _Origin, method: str, target: str, headers: Mapping[str, str], body: bytes | None
+    ) -> http.client.HTTPResponse:
+        connection = self._connected(origin)
+        kept = connection.used
+        try:
+            return connection.request(method, target, headers, body)
+        except TimeoutError:
+            raise
+        except (http.client.RemoteDisconnected, ConnectionError):
+            # A server may hang up on an idle connection at any time; that says nothing about now.
+            if not kept:
+                raise
+        self.drop()
+        return self._connected(origin).request(method, target, headers, body)
+
+    def _connected(self, origin: _Origin) -> _Connection:
+        connection = self.connection
+        if connection and (connection.origin != origin or not connection.channel.idle()):
+            self.drop()
+            connection = None
+        if connection is None:
+            connection = self.connection = _Connection.to(origin, self.deadline)
+        connection.channel.deadline = self.deadline
+        return connection
+
+    def drop(self) -> None:
+        if self.connection:
+            self.connection.close()
+            self.connection = None
+
+
+@frozen
+class _HttpSession:
+    _talk: _Talk
+    _known: _Known
+
+    @property
+    def advertisement(self) -> Advertisement:
+        return self._known.advertisement
+
+    @contextlib.contextmanager
+    def ask(self, request: bytes) -> Iterator[BinaryIO]:
+        url = f"{self._known.base}/git-upload-pack"
+        with self._talk.exchange("POST", url, request) as response:
+            self._talk.transport._check(response)  # noqa: SLF001 - the two are one
+            yield _stream(response)
+
+
+def _stream(response: http.client.HTTPResponse) -> BinaryIO:
+    return cast(BinaryIO, response)

@@ -1,0 +1,70 @@
+"""The releases of a service that are no longer kept, and what a crash left of others."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from gitopper_plugins.dulwich.scratch import remove_tree, scratch, sweep
+from libgitopper import Service
+
+__all__ = ["SCRATCH", "discard"]
+
+log = logging.getLogger(__name__)
+
+SCRATCH = ".new-"
+_RELEASE = re.compile(r"[0-9a-f]{16}")
+
+
+def discard(store: Path, service: Service, keep: Collection[str]) -> None:
+    """Delete the releases of `service` that are not in `keep`, and leftovers; other files stay."""
+    if service.releases.is_dir():
+        sweep(service.releases, SCRATCH)
+        for path in sorted(service.releases.iterdir()):
+            if _RELEASE.fullmatch(path.name) and path.name not in keep and not path.is_symlink():
+                _delete(path)
+    _forget_gone(store, service)
+
+
+def _delete(release: Path) -> None:
+    """Delete one release. First it gets another name: half deleted, it must not pass for a release."""
+    admin = _admin_of(release)
+    try:
+        with scratch(release.parent, SCRATCH) as aside:
+            release.rename(aside / release.name)
+            if admin:
+                remove_tree(admin)
+    except OSError as exc:
+        # Something is mounted in it, say. It stays a leftover, and the next call tries again.
+        log.warning("release %s can't be deleted now: %s", release, exc)
+
+
+def _admin_of(release: Path) -> Path | None:
+    """Its administrative directory, in whichever store, if that agrees."""
+    with contextlib.suppress(OSError):
+        prefix, _, path = (release / ".git").read_bytes().rstrip(b"\n").partition(b": ")
+        admin = Path(os.fsdecode(path))
+        if prefix == b"gitdir" and admin.parent.name == "worktrees" and _names(admin, release):
+            return admin
+    return None
+
+
+def _names(admin: Path, release: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return (admin / "gitdir").read_bytes() == os.fsencode(release / ".git") + b"\n"
+    return False
+
+
+def _forget_gone(store: Path, service: Service) -> None:
+    """Delete administrative directories for releases of `service` that are not there."""
+    worktrees = store / "worktrees"
+    here = os.fsencode(service.releases) + b"/"
+    for admin in worktrees.iterdir() if worktrees.is_dir() else ():
+        with contextlib.suppress(OSError):
+            named = (admin / "gitdir").read_bytes().rstrip(b"\n")
+            if named.startswith(here) and not Path(os.fsdecode(named)).parent.exists():
+                remove_tree(admin)

@@ -1,0 +1,174 @@
+"""Directories that are being built, removed, or were left by a crash.
+
+Whatever this plugin makes is built aside in a *scratch* directory and renamed into place. The
+builder holds a lock on its scratch directory; the kernel drops the lock with the process. So a
+scratch directory without a lock is what a crash left, and `sweep` may take it away.
+"""
+
+# ruff: noqa: PTH - this works on descriptors, which pathlib does not
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import logging
+import os
+import secrets
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = [
+    "make_directory",
+    "remove_tree",
+    "replace_file",
+    "scratch",
+    "sweep",
+    "sync_directory",
+    "sync_filesystem",
+]
+
+log = logging.getLogger(__name__)
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+@contextlib.contextmanager
+def scratch(parent: Path, prefix: str) -> Iterator[Path]:
+    """A fresh, locked directory (mode 0700) named `prefix` and something random; gone when the block ends.
+
+    What is to stay is renamed out of it, or the directory itself is renamed to its final name.
+    """
+    path, lock = _create(parent, prefix)
+    try:
+        yield path
+    finally:
+        remove_tree(path)
+        os.close(lock)
+
+
+def _create(parent: Path, prefix: str) -> tuple[Path, int]:
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        lock = os.open(path, _DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # A sweeper may have come between the two calls: then the directory is gone, or doomed.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(lock)):
+                return path, lock
+        os.close(lock)
+
+
+def sweep(parent: Path, prefix: str) -> None:
+    """Remove the scratch directories below `parent` that no living process is working on."""
+    for path in parent.glob(f"{prefix}*"):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            lock = os.open(path, _DIRECTORY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                log.info("clearing %s, left by a process that was ended", path)
+                remove_tree(path)
+            except BlockingIOError:
+                pass
+            finally:
+                os.close(lock)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory with all below it, however deep, following no symlink; no error when it is gone.
+
+    Subdirectories are moved up beside each other before they are emptied, so neither the depth
+    nor the length of a path matters, and each step works on an open directory: nobody can
+    slip in a symlink.
+    """
+    try:
+        top = os.open(path, _DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        _empty(top, top)
+        while waiting := os.listdir(top):
+            for name in waiting:
+                _remove_child(top, name)
+    finally:
+        os.close(top)
+    with contextlib.suppress(FileNotFoundError):
+        path.rmdir()
+
+
+def _remove_child(top: int, name: str) -> None:
+    child = os.open(name, _DIRECTORY, dir_fd=top)
+    try:
+        _empty(child, top)
+    finally:
+        os.close(child)
+    os.rmdir(name, dir_fd=top)
+
+
+def _empty(directory: int, top: int) -> None:
+    """Unlink the files of `directory`; move its subdirectories up to `top` unless it is `top`."""
+    if not os.fstat(directory).st_mode & stat.S_IWUSR:
+        os.fchmod(directory, 0o700)
+    for name in os.listdir(directory):
+        try:
+            os.unlink(name, dir_fd=directory)
+        except IsADirectoryError:
+            if directory != top:
+                os.rename(name, secrets.token_hex(8), src_dir_fd=directory, dst_dir_fd=top)
+        except FileNotFoundError:
+            continue
+
+
+def make_directory(path: Path) -> None:
+    """Make `path` and its missing parents, open to be passed through (0755) whatever the umask."""
+    for directory in reversed([path, *path.parents]):
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            continue
+        directory.chmod(0o755)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Give `path` the content `data`, atomically, and durably once this returns."""
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with open(fd, "wb") as file:
+            os.fchmod(fd, 0o644)
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Bring the names in `path` to the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_filesystem(path: Path) -> None:
+    """Bring everything written to the file system of `path` to the disk: one call, however many files.
+
+    Raises:
+        OSError: the disk refused something that was written.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        if libc.syncfs(fd) != 0:
+            code = ctypes.get_errno() or errno.EIO
+            raise OSError(code, os.strerror(code), str(path))
+    finally:
+        os.close(fd)

@@ -1,0 +1,178 @@
+"""The store of one upstream: shared by every service that uses it, and by every thread."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from attrs import define, field, frozen
+from dulwich.objects import ObjectID
+
+from gitopper_plugins.dulwich import history, layout
+from gitopper_plugins.dulwich.channel import Deadline
+from gitopper_plugins.dulwich.objects import COMMIT, TREE, Entry, Objects
+from gitopper_plugins.dulwich.packs import SCRATCH
+from gitopper_plugins.dulwich.releases import discard
+from gitopper_plugins.dulwich.scratch import sweep
+from gitopper_plugins.dulwich.transport import Transport
+from libgitopper import CheckoutError, Content, Service, TreeEntry
+
+__all__ = ["SharedStore", "View"]
+
+log = logging.getLogger(__name__)
+
+_LOCK_POLL_SECONDS = 0.05
+_KINDS = {0o040000: "directory", 0o100000: "file", 0o120000: "symlink", 0o160000: "submodule"}
+
+
+@define(kw_only=True, eq=False)
+class SharedStore:
+    """What all users of one store have in common."""
+
+    path: Path
+    upstream: str
+    """Without credentials."""
+    transport: Transport
+    objects: Objects
+    _lock: threading.Lock = field(factory=threading.Lock)
+    _opened: bool = False
+
+    @contextlib.contextmanager
+    def exclusive(self, deadline: Deadline) -> Iterator[None]:
+        """Nobody else changes refs or removes packs meanwhile: no other thread, and no other process.
+
+        Raises:
+            TimeoutError: somebody else is at it until the deadline.
+        """
+        if not self._lock.acquire(timeout=deadline.remaining()):
+            raise TimeoutError
+        try:
+            lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                _lock_file(lock, deadline)
+                yield
+            finally:
+                os.close(lock)
+        finally:
+            self._lock.release()
+
+    def prepare(self, branch: str) -> None:
+        """Create the store if it is not there; clear what a crash left, once in a process."""
+        if not self.path.is_dir():
+            self.objects.close()
+            layout.create(self.path, self.upstream, branch)
+        elif not self._opened:
+            layout.repair(self.path, self.upstream, branch)
+            sweep(self.path, SCRATCH)
+            sweep(self.path.parent, layout.SCRATCH)
+            self._forget_lost_tips()
+        self._opened = True
+
+    def _forget_lost_tips(self) -> None:
+        """A tip whose commit can't be read must be fetched again, not taken for known."""
+        refs = self.refs() or {}
+        sound = {branch: tip for branch, tip in refs.items() if self._readable(tip)}
+        if sound != refs:
+            log.warning(
+                "%s lost the commits of: %s", self.path, ", ".join(sorted(refs.keys() - sound.keys()))
+            )
+            layout.write_refs(self.path, sound)
+
+    def _readable(self, tip: ObjectID) -> bool:
+        try:
+            return self.objects.find(self.objects.tree_of(tip), TREE) is not None
+        except CheckoutError:
+            return False
+
+    def refs(self) -> dict[str, ObjectID] | None:
+        """Branch to tip as of the last successful fetch; None before the first."""
+        return layout.read_refs(self.path)
+
+    def close(self) -> None:
+        """Release files and connections."""
+        self.objects.close()
+        self.transport.close()
+
+
+def _lock_file(lock: int, deadline: Deadline) -> None:
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(min(_LOCK_POLL_SECONDS, deadline.remaining()))
+        else:
+            return
+
+
+@frozen(kw_only=True)
+class View:
+    """A store as one fetch left it; see `libgitopper.Store`."""
+
+    shared: SharedStore = field(repr=False)
+    tips: Mapping[str, str]
+    moved: bool
+
+    @property
+    def path(self) -> Path:
+        """The bare git directory."""
+        return self.shared.path
+
+    def content(self, revision: str, service: Service) -> Content:
+        """What `revision` has at the paths that `service` maps; see `libgitopper.Store`."""
+        objects = self.shared.objects
+        commit = ObjectID(revision.encode())
+        where = f"{revision[:12]} of {service.source.upstream}"
+        if objects.find(commit, COMMIT) is None:
+            raise CheckoutError(
+                f"commit {where} is not in the store; it comes with the next fetch, if upstream has it"
+            )
+        root = objects.tree_of(commit)
+        entries = []
+        for mapping in service.mappings:
+            found = _lookup(objects, root, mapping.link)
+            if found is None:
+                raise CheckoutError(
+                    f"{mapping.link} is not in commit {where};"
+                    f" check `link`, and that branch {service.source.branch} is the right one"
+                )
+            _check_kind(found, mapping.link, mapping.file, where)
+            entries.append(TreeEntry(link=mapping.link, id=found.id.decode(), mode=found.mode))
+        return Content(revision=revision, entries=tuple(entries))
+
+    def resolve(self, prefix: str, branch: str) -> str:
+        """The one commit of `branch` whose hash starts with `prefix`; see `libgitopper.Store`."""
+        tip = (self.shared.refs() or {}).get(branch)
+        return history.resolve(self.shared.objects, prefix, branch, tip)
+
+    def discard(self, service: Service, keep: Collection[str]) -> None:
+        """Delete releases; see `libgitopper.Store`."""
+        discard(self.path, service, keep)
+
+
+def _lookup(objects: Objects, root: ObjectID, link: str) -> Entry | None:
+    """The entry at `link`; costs one tree for each part of the path."""
+    entry = Entry(b"", 0o040000, root)
+    for name in link.encode("utf-8", "surrogateescape").split(b"/"):
+        if entry.mode != 0o040000:
+            return None
+        found = next((e for e in objects.entries(entry.id) if e.name == name), None)
+        if found is None:
+            return None
+        entry = found
+    return entry
+
+
+def _check_kind(entry: Entry, link: str, file: bool, where: str) -> None:
+    kind = _KINDS.get(entry.mode & 0o170000, "entry of unknown kind")
+    if kind == ("file" if file else "directory"):
+        return
+    remedy = {"file": "set `file = true`", "directory": "remove `file = true`"}.get(
+        kind, "map a plain file or directory"
+    )
+    raise CheckoutError(f"{link} is a {kind} in commit {where}: {remedy}", retryable=False)

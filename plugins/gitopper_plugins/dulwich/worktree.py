@@ -1,0 +1,156 @@
+"""A release as git sees it: a linked work tree of the store, sparse, made without git.
+
+Below ``worktrees/`` of the store, git keeps a directory for each linked work tree: where it is, its
+HEAD, its index, which directories it has. See gitrepository-layout(5), git-worktree(1),
+git-sparse-checkout(1) and its notes on the sparse index. Beside them lies `RECORD`, the
+index as it was when the files were written: git rewrites the index when it likes, the record stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from attrs import frozen
+from dulwich.objects import ObjectID
+
+from gitopper_plugins.dulwich.gitindex import IndexEntry, dump, left_out, present_entries
+from gitopper_plugins.dulwich.objects import Objects
+from gitopper_plugins.dulwich.packs import SCRATCH
+from gitopper_plugins.dulwich.scratch import replace_file, scratch, sync_directory
+from gitopper_plugins.dulwich.tree import DIRECTORY, kind_of, mapped_paths
+from libgitopper import Service
+
+__all__ = ["RECORD", "WorkTree"]
+
+RECORD = "gitopper-index"
+_CONFIG = (
+    "[core]\n\tbare = false\n\tsparseCheckout = true\n\tsparseCheckoutCone = true\n"
+    "[index]\n\tsparse = true\n"
+)
+
+
+@frozen(kw_only=True)
+class WorkTree:
+    """The administrative side of one release."""
+
+    store: Path
+    """The bare git directory."""
+    release: Path
+    """Where the release is, or is going to be."""
+
+    @classmethod
+    def of(cls, store: Path, service: Service, release_id: str) -> WorkTree:
+        """The work tree of the release `release_id` of `service`."""
+        return cls(store=store, release=service.releases / release_id)
+
+    @property
+    def admin(self) -> Path:
+        """Its directory in the store. Two services with equal releases have one each."""
+        place = hashlib.sha256(os.fsencode(self.release.parent)).hexdigest()[:8]
+        return self.store / "worktrees" / f"{self.release.name}-{place}"
+
+    @property
+    def link(self) -> bytes:
+        """What the file ``.git`` of the release says."""
+        return b"gitdir: " + os.fsencode(self.admin) + b"\n"
+
+    def linked(self) -> bool:
+        """True when release and store know of each other."""
+        try:
+            there = (self.release / ".git").read_bytes() == self.link
+            back = (self.admin / "gitdir").read_bytes() == self._gitdir
+        except FileNotFoundError:
+            return False
+        return there and back and (self.admin / RECORD).exists()
+
+    def head(self) -> str | None:
+        """The revision that it is at; None when that is not known."""
+        try:
+            return (self.admin / "HEAD").read_text().strip()
+        except FileNotFoundError:
+            return None
+
+    @property
+    def _gitdir(self) -> bytes:
+        return os.fsencode(self.release / ".git") + b"\n"
+
+    def install(
+        self, objects: Objects, service: Service, revision: str, entries: Iterable[IndexEntry]
+    ) -> None:
+        """Put the administrative directory in place, as a whole; `entries` are what is on disk."""
+        index = dump([*entries, *_outside(objects, service, revision)])
+        files = {
+            "HEAD": f"{revision}\n".encode(),
+            "commondir": b"../..\n",
+            "gitdir": self._gitdir,
+            "config.worktree": _CONFIG.encode(),
+            "info/sparse-checkout": _patterns(service),
+            "index": index,
+            RECORD: index,
+        }
+        with scratch(self.store, SCRATCH) as aside:
+            fresh = aside / "fresh"
+            (fresh / "info").mkdir(parents=True, mode=0o755)
+            for name, data in files.items():
+                replace_file(fresh / name, data)
+            fresh.chmod(0o755)
+            if self.admin.exists():
+                self.admin.rename(aside / "former")
+            fresh.rename(self.admin)
+        sync_directory(self.admin.parent)
+
+    def follow(self, objects: Objects, service: Service, revision: str) -> None:
+        """Bring HEAD and index to `revision`, which has the same content at the mapped paths.
+
+        HEAD is written last: where it is right, the index is, too.
+
+        Raises:
+            ValueError: the record of what was written is damaged.
+        """
+        entries = [
+            *present_entries((self.admin / RECORD).read_bytes()),
+            *_outside(objects, service, revision),
+        ]
+        replace_file(self.admin / "index", dump(entries))
+        replace_file(self.admin / "HEAD", f"{revision}\n".encode())
+
+
+def _outside(objects: Objects, service: Service, revision: str) -> Iterator[IndexEntry]:
+    """Entries for what `revision` has and the release has not; whole directories where possible."""
+    mapped = mapped_paths(service)
+    parents = {path[:at] for path in mapped for at in _slashes(path)}
+    waiting = [(b"", objects.tree_of(ObjectID(revision.encode())))]
+    while waiting:
+        prefix, tree = waiting.pop()
+        for entry in objects.entries(tree):
+            path = prefix + entry.name
+            if path in mapped:
+                continue
+            if kind_of(entry.mode) != DIRECTORY:
+                yield left_out(path, entry.mode, entry.id)
+            elif path in parents:
+                waiting.append((path + b"/", entry.id))
+            else:
+                yield left_out(path + b"/", DIRECTORY, entry.id)
+
+
+def _slashes(path: bytes) -> list[int]:
+    return [at for at, byte in enumerate(path) if byte == ord("/")]
+
+
+def _patterns(service: Service) -> bytes:
+    """The mapped directories in cone mode; a mapped file can only be told by the directory it is in."""
+    mapped = mapped_paths(service)
+    whole = {path for path, file in mapped.items() if not file}
+    parents = {path[:at] for path in mapped for at in _slashes(path)}
+    lines = [b"/*", b"!/*/"]
+    for path in sorted(whole | parents):
+        escaped = re.sub(rb"([*?\[\]\\])", rb"\\\1", path)
+        lines.append(b"/" + escaped + b"/")
+        if path not in whole:
+            lines.append(b"!/" + escaped + b"/*/")
+    return b"\n".join(lines) + b"\n"
