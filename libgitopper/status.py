@@ -38,7 +38,15 @@ def derive(
     """Return the state and, in one line, why. A failure of the last pass outweighs all else."""
     if error is not None:
         state = State.DIFF if isinstance(error, SourceError | CheckoutError) else State.BROKEN
-        return state, _joined(_wanted(intent), one_line(str(error)), _source_note(source, error))
+        what = one_line(str(error)) or type(error).__name__
+        return state, _joined(_wanted(intent), what, _source_note(source, error))
+    state, info = _without_error(intent, deployed, tip, source, branch)
+    return state, one_line(info)
+
+
+def _without_error(
+    intent: Intent, deployed: Deployed | None, tip: str | None, source: SourceHealth, branch: str
+) -> tuple[State, str]:
     if intent.kind is IntentKind.FREEZE:
         if deployed is None:
             return State.DIFF, "frozen before its first deploy: nothing is published"
@@ -55,8 +63,8 @@ def _tracking(
 ) -> tuple[State, str]:
     if not source.polled:
         return State.DIFF, "not fetched yet"
-    if source.error:
-        return State.DIFF, one_line(source.error)
+    if source.error is not None:
+        return State.DIFF, _source_note(source, None)
     if tip is None:
         where = f"; stays at {deployed.revision[:SHORT]}" if deployed else ""
         return State.DIFF, f"upstream has no branch {branch!r}{where}"
@@ -75,7 +83,7 @@ def _source_note(source: SourceHealth, error: GitopperError | None) -> str:
     """The upstream's trouble, where it is not the very error that is shown already."""
     if source.error is None or isinstance(error, SourceError):
         return ""
-    return one_line(source.error)
+    return one_line(source.error) or "upstream can't be polled"
 
 
 def _joined(*parts: str) -> str:
