@@ -65,7 +65,7 @@ def load_plugins(found: Iterable[EntryPoint] | None = None) -> Hooks:
         distribution = point.dist.name if point.dist else "an unknown distribution"
         try:
             plugin = point.load()
-        except Exception as exc:  # noqa: BLE001 - a plugin may fail in any way; it is reported
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - a plugin may fail in any way; it is reported
             reason = f"{type(exc).__name__}: {exc}"
             broken = BrokenPlugin(name=point.name, distribution=distribution, reason=reason)
             hooks = Hooks(manager=hooks.manager, broken=(*hooks.broken, broken))
@@ -101,13 +101,24 @@ class Hooks:
         who = name or _name_of(plugin)
         try:
             self.manager.register(plugin, name=who)
-            self.manager.check_pending()
         except (pluggy.PluginValidationError, ValueError) as exc:
             raise PluginError(f"plugin {who!r} of {distribution}: {exc}") from exc
+        try:
+            self._validate(plugin)
+        except PluginError as exc:
+            # Left in, it would fail the next plugin that is registered.
+            self.manager.unregister(plugin)
+            raise PluginError(f"plugin {who!r} of {distribution} {exc}") from exc.__cause__
+
+    def _validate(self, plugin: object) -> None:
+        try:
+            self.manager.check_pending()
+        except pluggy.PluginValidationError as exc:
+            raise PluginError(f"can't be used: {exc}") from exc
         if not self.manager.get_hookcallers(plugin):
             raise PluginError(
-                f"plugin {who!r} of {distribution} implements no hook; mark its functions with"
-                f" libgitopper.hookimpl, and name them as one of: {', '.join(HOOKS)}"
+                f"implements no hook; mark its functions with libgitopper.hookimpl,"
+                f" and name them as one of: {', '.join(HOOKS)}"
             )
 
     @property
