@@ -223,6 +223,8 @@ class Attempt:
     revision: str
     release: str
     content: Content
+    service: Service
+    """The service as it was configured then: where the release may be shown."""
 
 
 @frozen(kw_only=True)

@@ -137,16 +137,16 @@ class Stale:
     """True when the publisher or the mount directory changed, so that all of the old must go."""
 
     @classmethod
-    def of(cls, deployed: Deployed | None, service: Service) -> Stale:
-        """Compare where `deployed` is shown with where `service` wants to be."""
-        if deployed is None:
+    def of(cls, old: Service | None, service: Service) -> Stale:
+        """Compare where `old`, the service as it was, has its files with where `service` wants them."""
+        if old is None:
             return cls()
-        old = deployed.service
         if (old.publish, old.mount) != (service.publish, service.mount):
             return cls(in_the_way=old, moved=True)
-        wanted = {mapping.local for mapping in service.mappings}
-        gone = [mapping for mapping in old.mappings if mapping.local not in wanted]
-        blocking = tuple(m for m in gone if any(_nested(m.local, local) for local in wanted))
+        # A file can't be swapped for a directory, so that is a path which goes, too.
+        wanted = {(mapping.local, mapping.file) for mapping in service.mappings}
+        gone = [mapping for mapping in old.mappings if (mapping.local, mapping.file) not in wanted]
+        blocking = tuple(m for m in gone if any(_overlap(m.local, local) for local, _ in wanted))
         rest = tuple(m for m in gone if m not in blocking)
         return cls(
             in_the_way=evolve(old, mappings=blocking) if blocking else None,
@@ -154,5 +154,5 @@ class Stale:
         )
 
 
-def _nested(one: Path, other: Path) -> bool:
-    return one in other.parents or other in one.parents
+def _overlap(one: Path, other: Path) -> bool:
+    return one == other or one in other.parents or other in one.parents

@@ -21,7 +21,8 @@ from libgitopper.hooks import Hooks
 from libgitopper.hookspecs import CheckoutRequest, Event, FetchRequest, Published, ReloadRequest, Store
 from libgitopper.locks import NamedLocks
 from libgitopper.model import Attempt, Content, Deployed, Intent, Release, Service, Watch
-from libgitopper.planner import Plan, Reason, Stale, Verb, aim, make_plan
+from libgitopper.planner import Plan, Reason, Verb, aim, make_plan
+from libgitopper.publishing import Publishing, release_of
 from libgitopper.state import StateStore
 
 __all__ = ["Outcome", "Reconciler", "utc_now"]
@@ -75,6 +76,7 @@ class Reconciler:
         self._hooks = hooks
         self._state = state
         self._now = now
+        self._publishing = Publishing(hooks=hooks, state=state)
         self._passes = NamedLocks()
         self._gates = NamedLocks()
 
@@ -154,22 +156,31 @@ class Reconciler:
             )
         return store.resolve(prefix, service.source.branch)
 
-    def withdraw(self, deployed: Deployed) -> None:
-        """Stop showing what is deployed for a service that the config no longer has; keep its data.
+    def withdraw(self, orphan: Deployed | Attempt) -> None:
+        """Stop showing what is there for a service that the config no longer has; keep its data.
 
         Raises:
             PublishError: it can't be withdrawn now; it stays deployed, and can be tried again.
         """
-        name = deployed.service.name
+        name = orphan.service.name
         with self._passes.of(name):
-            self._hooks.withdraw(deployed.service)
+            attempt = self._state.attempt(name)
+            if attempt and attempt.service.placement != orphan.service.placement:
+                self._hooks.withdraw(attempt.service)
+            self._hooks.withdraw(orphan.service)
             self._state.forget(name)
-        self._tell("withdrawn", name, release=deployed.release)
+        self._tell("withdrawn", name, release=orphan.release)
 
-    def orphans(self, services: tuple[Service, ...]) -> tuple[Deployed, ...]:
-        """Return what is deployed for services that are not among `services`."""
+    def orphans(self, services: tuple[Service, ...]) -> tuple[Deployed | Attempt, ...]:
+        """Return what is published for services that are not among `services`.
+
+        That is what is deployed, and the attempts of services that never got as far: one under a
+        mistyped name holds the paths which the right name needs.
+        """
+        found: dict[str, Deployed | Attempt] = {a.service.name: a for a in self._state.all_attempts()}
+        found |= {d.service.name: d for d in self._state.all_deployed()}
         names = {service.name for service in services}
-        return tuple(d for d in self._state.all_deployed() if d.service.name not in names)
+        return tuple(orphan for name, orphan in found.items() if name not in names)
 
     def _guarded(self, service: Service, step: Callable[[], Plan | None]) -> Outcome:
         """Run `step`; turn whatever it raises into an outcome."""
@@ -183,6 +194,8 @@ class Reconciler:
             error = StepError(f"internal error: {type(exc).__name__}: {exc}")
             error.__cause__ = exc
         if error is not None:
+            if isinstance(error, StepError) and error.service is None:
+                error.service = service.name
             self._tell("failed", service.name, error=str(error), kind_of_error=type(error).__name__)
         return self._outcome(service, plan, error)
 
@@ -195,7 +208,14 @@ class Reconciler:
         return Outcome(service=service, intent=intent, deployed=deployed, plan=plan, error=error)
 
     def _pass(self, service: Service, store: Store | None) -> Plan | None:
-        self._restore(service)
+        try:
+            self._restore(service)
+        except StepError as exc:
+            deployed = self._state.deployed(service.name)
+            if deployed is None or deployed.service.placement == service.placement:
+                raise
+            # Where it was may be lost for good: that is no reason against where it shall be now.
+            log.warning("%s: the deployed release could not be restored: %s", service.name, exc)
         for _ in range(REPLANS):
             with suppress(_Superseded):
                 return self._attend(service, store)
@@ -238,10 +258,8 @@ class Reconciler:
         self, revision: str, service: Service, store: Store | None, deployed: Deployed | None
     ) -> Content:
         """What `revision` has for `service`; known without the store where it is deployed already."""
-        if deployed and deployed.revision == revision:
-            links = [mapping.link for mapping in service.mappings]
-            if [entry.link for entry in deployed.content.entries] == links:
-                return deployed.content
+        if deployed and deployed.revision == revision and _paths(deployed.service) == _paths(service):
+            return deployed.content
         return _needed(store, service).content(revision, service)
 
     def _advance(
@@ -257,7 +275,7 @@ class Reconciler:
         request = CheckoutRequest(service=service, store=store, content=target)
         release = self._hooks.checkout(request)
         with self._gate(service, view.intent):
-            self._publish(service, release, view.deployed)
+            self._publishing.publish(service, release, view.deployed)
         self._take(service, release, view.deployed, why)
         self._discard(service, store, release.id)
 
@@ -265,7 +283,8 @@ class Reconciler:
         """Publish what is deployed again, as it was placed then, where its paths show something else.
 
         It needs neither upstream nor store, and comes before all that does: after a reboot with
-        the upstream gone, or with a tip that can't be deployed, the service gets its files.
+        the upstream gone, or with a tip that can't be deployed, the service gets its files. An
+        attempt that is published whole is left to the pass, which finishes it.
         """
         deployed = self._state.deployed(service.name)
         if deployed is None or not deployed.release_path.is_dir():
@@ -283,27 +302,12 @@ class Reconciler:
         fine = {deployed.release, attempt.release if attempt else deployed.release}
         if self._hooks.observe(placed).release in fine:
             return
-        release = Release(
-            service=service.name,
-            id=deployed.release,
-            path=deployed.release_path,
-            content=deployed.content,
-        )
+        if attempt and self._hooks.observe(attempt.service).release == attempt.release:
+            return
+        release = release_of(deployed)
         with self._gates.of(service.name):
-            self._publish(placed, release, deployed)
+            self._publishing.publish(placed, release, deployed)
         self._take(placed, release, deployed, Reason.UNPUBLISHED.value)
-
-    def _publish(self, service: Service, release: Release, deployed: Deployed | None) -> None:
-        """Show `release`, and no longer show what was mapped elsewhere before."""
-        attempt = Attempt(revision=release.content.revision, release=release.id, content=release.content)
-        # Written first: a crash from here on leaves the reload owed, and names what is published.
-        self._state.begin(service.name, attempt)
-        stale = Stale.of(deployed, service)
-        if stale.in_the_way:
-            self._hooks.withdraw(stale.in_the_way, keep_live=not stale.moved)
-        self._hooks.publish(service, release)
-        if stale.aside:
-            self._hooks.withdraw(stale.aside, keep_live=True)
 
     def _take(self, service: Service, release: Release, deployed: Deployed | None, why: str) -> None:
         """Make the service take the release; only then is it deployed."""
@@ -335,7 +339,7 @@ class Reconciler:
         kept = {release for release, _ in self._state.releases(service.name, service.keep)}
         try:
             store.discard(service, kept | {live})
-        except (GitopperError, OSError):
+        except Exception:
             log.exception("%s: old releases could not be removed", service.name)
 
     @contextmanager
@@ -353,6 +357,10 @@ class Reconciler:
         self, kind: str, service: str | None = None, *, upstream: str | None = None, **details: object
     ) -> None:
         self._hooks.event(Event(kind=kind, service=service, upstream=upstream, details=details))
+
+
+def _paths(service: Service) -> list[tuple[str, bool]]:
+    return [(mapping.link, mapping.file) for mapping in service.mappings]
 
 
 def _needed(store: Store | None, service: Service) -> Store:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from libgitopper.errors import StateError
 
-__all__ = ["VERSION", "migrate"]
+__all__ = ["VERSION", "migrate", "version_of"]
 
 MIGRATIONS: tuple[str, ...] = (
     # 1: the first.
@@ -27,10 +28,11 @@ MIGRATIONS: tuple[str, ...] = (
         note      TEXT NOT NULL
     ) STRICT;
     CREATE TABLE attempt (
-        service  TEXT PRIMARY KEY,
-        revision TEXT NOT NULL,
-        release  TEXT NOT NULL,
-        content  TEXT NOT NULL
+        service   TEXT PRIMARY KEY,
+        revision  TEXT NOT NULL,
+        release   TEXT NOT NULL,
+        content   TEXT NOT NULL,
+        placement TEXT NOT NULL
     ) STRICT;
     CREATE TABLE history (
         id       INTEGER PRIMARY KEY,
@@ -53,17 +55,39 @@ VERSION = len(MIGRATIONS)
 """The version that this program writes, kept in SQLite's `user_version`."""
 
 
-def migrate(connection: sqlite3.Connection, origin: str) -> None:
-    """Bring the file to `VERSION`, one step at a time, each in a transaction of its own.
+def version_of(connection: sqlite3.Connection, origin: str, known: int = VERSION) -> int:
+    """Return the version of the file; 0 for an empty one. Writes nothing.
+
+    Raises:
+        StateError: a newer program wrote it: its version is above `known`.
+    """
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > known:
+        raise StateError(
+            f"{origin}: written by a newer gitopper (schema {version}, this program knows {known});"
+            " run that version, or name another --state-dir"
+        )
+    return version
+
+
+def migrate(connection: sqlite3.Connection, origin: str, steps: Sequence[str] = MIGRATIONS) -> None:
+    """Bring the file to the version that the last of `steps` makes, each in a transaction of its own.
 
     Raises:
         StateError: a newer program wrote it; it is left as it is.
     """
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        raise StateError(
-            f"{origin}: written by a newer gitopper (schema {version}, this program knows {VERSION});"
-            " run that version, or name another --state-dir"
-        )
-    for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
-        connection.executescript(f"BEGIN IMMEDIATE;\n{step}\nPRAGMA user_version = {number};\nCOMMIT;")
+    while version_of(connection, origin, len(steps)) < len(steps):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Asked again, now that nobody else writes: another process may have been faster.
+            version = version_of(connection, origin, len(steps))
+            for step in steps[version : version + 1]:
+                # Not `executescript`: it would commit halfway.
+                for statement in step.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {version + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise

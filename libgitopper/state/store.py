@@ -14,7 +14,7 @@ from typing import Any
 from libgitopper.errors import StateError
 from libgitopper.model import Attempt, Deployed, Intent, IntentKind, State, Status
 from libgitopper.state import codec
-from libgitopper.state.schema import migrate
+from libgitopper.state.schema import migrate, version_of
 
 __all__ = ["StateStore"]
 
@@ -43,15 +43,17 @@ class StateStore:
                 path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
         except (OSError, sqlite3.Error) as exc:
-            raise StateError(f"{path}: the state can't be opened: {exc}") from exc
+            raise _opening(path, exc) from exc
         try:
+            # First of all: a file of a newer program is left exactly as it is.
+            version_of(self._connection, str(path))
             self._connection.execute("PRAGMA journal_mode = WAL")
             # FULL: an acknowledged freeze is on disk, not in the page cache.
             self._connection.execute("PRAGMA synchronous = FULL")
             migrate(self._connection, str(path))
         except sqlite3.Error as exc:
             self._connection.close()
-            raise StateError(f"{path}: the state can't be read: {exc}") from exc
+            raise _opening(path, exc) from exc
         except StateError:
             self._connection.close()
             raise
@@ -77,8 +79,9 @@ class StateStore:
         row = self._one("SELECT kind, revision, since FROM intent WHERE service = ?", service)
         if row is None:
             return Intent()
-        since = datetime.fromisoformat(row[2]) if row[2] else None
-        return Intent(kind=IntentKind(row[0]), revision=row[1], since=since)
+        with self._translated("read"):
+            since = datetime.fromisoformat(row[2]) if row[2] else None
+            return Intent(kind=IntentKind(row[0]), revision=row[1], since=since)
 
     def set_intent(self, service: str, intent: Intent) -> None:
         """Persist what the operator wants."""
@@ -92,26 +95,34 @@ class StateStore:
     def deployed(self, service: str) -> Deployed | None:
         """Return what was last published and taken by the service."""
         row = self._one("SELECT * FROM deployed WHERE service = ?", service)
-        return _deployed(row) if row else None
+        with self._translated("read"):
+            return _deployed(row) if row else None
 
     def all_deployed(self) -> tuple[Deployed, ...]:
         """Return what is deployed for every service ever deployed and not withdrawn since."""
-        return tuple(_deployed(row) for row in self._all("SELECT * FROM deployed"))
+        rows = self._all("SELECT * FROM deployed ORDER BY service")
+        with self._translated("read"):
+            return tuple(_deployed(row) for row in rows)
 
     def attempt(self, service: str) -> Attempt | None:
         """Return the release that was about to be published and is not recorded as deployed."""
-        row = self._one("SELECT revision, release, content FROM attempt WHERE service = ?", service)
-        if row is None:
-            return None
-        return Attempt(revision=row[0], release=row[1], content=codec.load_content(row[2]))
+        row = self._one("SELECT * FROM attempt WHERE service = ?", service)
+        with self._translated("read"):
+            return _attempt(row) if row else None
+
+    def all_attempts(self) -> tuple[Attempt, ...]:
+        """Return the attempt of every service that has one."""
+        rows = self._all("SELECT * FROM attempt ORDER BY service")
+        with self._translated("read"):
+            return tuple(_attempt(row) for row in rows)
 
     def begin(self, service: str, attempt: Attempt) -> None:
         """Persist that `attempt` is about to be published, so that a crash can't lose its reload."""
-        content = codec.dump_content(attempt.content)
+        content, placement = codec.dump_content(attempt.content), codec.dump_service(attempt.service)
         with self._write() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?)",
-                (service, attempt.revision, attempt.release, content),
+                "INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?)",
+                (service, attempt.revision, attempt.release, content, placement),
             )
 
     def record(self, deployed: Deployed) -> None:
@@ -152,8 +163,9 @@ class StateStore:
         row = self._one("SELECT state, hash, change FROM shown WHERE service = ?", service)
         if row is None:
             return None
-        change = datetime.fromisoformat(row[2])
-        return Status(service=service, state=State(row[0]), info="", hash=row[1], change=change)
+        with self._translated("read"):
+            change = datetime.fromisoformat(row[2])
+            return Status(service=service, state=State(row[0]), info="", hash=row[1], change=change)
 
     def show(self, status: Status) -> None:
         """Persist since when a service is in its state, so that a restart does not reset it."""
@@ -191,12 +203,9 @@ class StateStore:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            try:
                 self._connection.execute("COMMIT")
-            except sqlite3.Error:
+            except BaseException:
+                # SQLite has rolled back already after some errors, as a full disk.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
@@ -205,8 +214,29 @@ class StateStore:
     def _translated(self, verb: str) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, ValueError, TypeError, KeyError) as exc:  # the latter: a row that is damaged
             raise StateError(f"{self.path}: the state can't be {verb}: {exc}") from exc
+
+
+def _opening(path: Path, exc: Exception) -> StateError:
+    """The error of a file that can't be opened, with what an operator can do about it."""
+    if isinstance(exc, sqlite3.DatabaseError) and not isinstance(exc, sqlite3.OperationalError):
+        remedy = "restore it, or move it away to start anew: freezes and rollbacks are then forgotten"
+    else:
+        remedy = (
+            "see that its directory is there and writable, has space, and is not used by another gitopperd"
+        )
+    return StateError(f"{path}: the state can't be opened: {exc}; {remedy}")
+
+
+def _attempt(row: tuple[Any, ...]) -> Attempt:
+    _, revision, release, content, placement = row
+    return Attempt(
+        revision=revision,
+        release=release,
+        content=codec.load_content(content),
+        service=codec.load_service(placement),
+    )
 
 
 def _deployed(row: tuple[Any, ...]) -> Deployed:

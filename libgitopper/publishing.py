@@ -1,0 +1,80 @@
+"""To show a release where the service wants it now, and nowhere else any more."""
+
+from __future__ import annotations
+
+import logging
+
+from libgitopper.hooks import Hooks
+from libgitopper.model import Attempt, Deployed, Release, Service
+from libgitopper.planner import Stale
+from libgitopper.state import StateStore
+
+__all__ = ["Publishing", "release_of"]
+
+log = logging.getLogger(__name__)
+
+
+def release_of(deployed: Deployed) -> Release:
+    """Return the release that is deployed, from what is recorded of it."""
+    return Release(
+        service=deployed.service.name,
+        id=deployed.release,
+        path=deployed.release_path,
+        content=deployed.content,
+    )
+
+
+class Publishing:
+    """Publishes releases, and withdraws what stands elsewhere because settings changed."""
+
+    def __init__(self, *, hooks: Hooks, state: StateStore) -> None:
+        self._hooks = hooks
+        self._state = state
+
+    def publish(self, service: Service, release: Release, deployed: Deployed | None) -> None:
+        """Show `release`, and no longer show what was mapped elsewhere before.
+
+        Raises:
+            PublishError: it can't be shown; what is deployed is shown still.
+            StateError: the attempt could not be written; nothing was published.
+        """
+        self._clear(service, deployed)
+        content = release.content
+        # Written first: a crash from here on leaves the reload owed, and names what is published.
+        self._state.begin(
+            service.name,
+            Attempt(revision=content.revision, release=release.id, content=content, service=service),
+        )
+        stale = Stale.of(deployed.service if deployed else None, service)
+        if stale.in_the_way:
+            self._hooks.withdraw(stale.in_the_way, keep_live=not stale.moved)
+        try:
+            self._hooks.publish(service, release)
+        except Exception:
+            if deployed and stale.in_the_way:
+                self._put_back(deployed)
+            raise
+        if stale.aside:
+            self._hooks.withdraw(stale.aside, keep_live=True)
+
+    def _clear(self, service: Service, deployed: Deployed | None) -> None:
+        """Withdraw what an unfinished attempt left at paths of settings that are past.
+
+        It comes before the next attempt is written, because nothing else remembers those paths.
+        What is at the paths of the deployed release is left to `publish`, which has the new one.
+        """
+        attempt = self._state.attempt(service.name)
+        if attempt is None or (deployed and attempt.service.placement == deployed.service.placement):
+            return
+        stale = Stale.of(attempt.service, service)
+        for former in (stale.in_the_way, stale.aside):
+            if former:
+                self._hooks.withdraw(former, keep_live=not stale.moved)
+
+    def _put_back(self, deployed: Deployed) -> None:
+        """Publish again what made way for a release that then could not be published."""
+        try:
+            if deployed.release_path.is_dir():
+                self._hooks.publish(deployed.service, release_of(deployed))
+        except Exception:
+            log.exception("%s: its release could not be put back", deployed.service.name)

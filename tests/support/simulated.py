@@ -1,0 +1,487 @@
+"""Simulated plugins: an upstream, mounts and services in memory, for tests of the library alone.
+
+They keep the contracts of the hooks, and nothing else is real but the directories of releases.
+Every step that they take is logged in a `Script`, which can fail, stop or block any of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from libgitopper import (
+    Attempt,
+    CheckoutError,
+    CheckoutRequest,
+    Content,
+    Deployed,
+    Event,
+    FetchRequest,
+    Hooks,
+    Intent,
+    IntentKind,
+    MountRequest,
+    MountVerb,
+    Outcome,
+    Published,
+    PublishError,
+    Reconciler,
+    Release,
+    Reloaded,
+    ReloadRequest,
+    Service,
+    Source,
+    SourceError,
+    StateStore,
+    TreeEntry,
+    UnknownRevision,
+    Watch,
+    hookimpl,
+)
+from libgitopper import Mapping as Mapped
+
+__all__ = [
+    "Crash",
+    "Script",
+    "SimulatedGit",
+    "SimulatedHost",
+    "SimulatedMounts",
+    "SimulatedServices",
+    "SimulatedStateStore",
+    "SimulatedStore",
+    "SimulatedUpstream",
+]
+
+UPSTREAM = "simulated://upstream"
+BRANCH = "main"
+TREE, BLOB = 0o040000, 0o100644
+
+
+class Crash(BaseException):
+    """The process is gone: what runs after this is the next process."""
+
+
+class Script:
+    """The log of every step that was taken, and what is to happen at which.
+
+    A step is named ``verb service`` (`publish web`), each twice: ``before`` it has any effect,
+    and ``after`` it. `on` attaches an action; an action that raises makes the step fail.
+    """
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.crash_at: int | None = None
+        """Crash at the step of this number, counted from 0, before and after counted apart."""
+        self._count = 0
+        self._actions: dict[tuple[str, str], Callable[[], None]] = {}
+
+    def on(self, step: str, action: Callable[[], None] | BaseException, *, when: str = "before") -> None:
+        """At `step` do `action`, or raise it, until `clear`."""
+
+        def throw() -> None:
+            assert isinstance(action, BaseException)
+            raise action
+
+        self._actions[step, when] = throw if isinstance(action, BaseException) else action
+
+    def clear(self) -> None:
+        """Let everything go well from now on, and start the log anew."""
+        self._actions.clear()
+        self.log.clear()
+        self.crash_at, self._count = None, 0
+
+    def before(self, step: str) -> None:
+        """Log `step`, and do what is attached before it."""
+        self.log.append(step)
+        self._reach(step, "before")
+
+    def after(self, step: str) -> None:
+        """Do what is attached after `step`."""
+        self._reach(step, "after")
+
+    def count(self, step: str) -> int:
+        """Return how often `step` was taken."""
+        return self.log.count(step)
+
+    def _reach(self, step: str, when: str) -> None:
+        if not step.startswith("observe"):
+            if self._count == self.crash_at:
+                raise Crash(f"{when} {step}")
+            self._count += 1
+        if action := self._actions.get((step, when)):
+            action()
+
+
+class SimulatedUpstream:
+    """Branches, each a line of commits; a commit is a dict of path to text."""
+
+    def __init__(self) -> None:
+        self.commits: dict[str, dict[str, str]] = {}
+        self.branches: dict[str, list[str]] = {}
+        self.reachable = True
+
+    def commit(self, changes: Mapping[str, str | None], branch: str = BRANCH) -> str:
+        """Add a commit to `branch` that writes (or, with None, removes) files; return its hash."""
+        line = self.branches.setdefault(branch, [])
+        tree = dict(self.commits[line[-1]]) if line else {}
+        for path, text in changes.items():
+            tree.pop(path, None)
+            if text is not None:
+                tree[path] = text
+        revision = hashlib.sha1(f"{len(self.commits)}{tree}".encode()).hexdigest()
+        self.commits[revision] = tree
+        line.append(revision)
+        return revision
+
+    def force(self, branch: str, revision: str) -> None:
+        """Move `branch` to a revision that it had before, as a force-push does."""
+        line = self.branches[branch]
+        self.branches[branch] = line[: line.index(revision) + 1]
+
+
+class SimulatedStore:
+    """What was fetched of a `SimulatedUpstream`."""
+
+    def __init__(self, script: Script, path: Path) -> None:
+        self._script = script
+        self.path = path
+        self.tips: dict[str, str] = {}
+        self.moved = False
+        self._commits: dict[str, dict[str, str]] = {}
+        self._lines: dict[str, list[str]] = {}
+
+    def fetch(self, upstream: SimulatedUpstream, branches: Collection[str]) -> None:
+        """Take over what upstream has."""
+        tips = {name: line[-1] for name, line in upstream.branches.items() if name in branches}
+        self.moved = tips != self.tips
+        self.tips = tips
+        self._commits.update(upstream.commits)
+        self._lines = {name: list(line) for name, line in upstream.branches.items()}
+
+    def content(self, revision: str, service: Service) -> Content:
+        """Return what `revision` has at the mapped paths."""
+        tree = self._commits.get(revision)
+        if tree is None:
+            raise CheckoutError(f"{revision} is not here")
+        entries = tuple(self._entry(tree, mapping) for mapping in service.mappings)
+        return Content(revision=revision, entries=entries)
+
+    def resolve(self, prefix: str, branch: str) -> str:
+        """Return the one commit of the branch with this prefix."""
+        hits = [revision for revision in self._lines.get(branch, ()) if revision.startswith(prefix)]
+        if len(hits) != 1:
+            raise UnknownRevision(f"{prefix}: {len(hits)} commits of {branch} have this hash")
+        return hits[0]
+
+    def discard(self, service: Service, keep: Collection[str]) -> None:
+        """Remove the directories of releases that are not to be kept."""
+        step = f"discard {service.name}"
+        self._script.before(step)
+        for path in service.releases.iterdir():
+            if path.name not in keep:
+                shutil.rmtree(path)
+        self._script.after(step)
+
+    def files(self, revision: str, mapping: Mapped) -> dict[str, str]:
+        """Return the files of one mapping, by their path in the repository."""
+        below = f"{mapping.link}/"
+        tree = self._commits[revision]
+        return {p: text for p, text in tree.items() if p == mapping.link or p.startswith(below)}
+
+    def _entry(self, tree: dict[str, str], mapping: Mapped) -> TreeEntry:
+        below = f"{mapping.link}/"
+        files = sorted((path, text) for path, text in tree.items() if path.startswith(below))
+        found = mapping.link in tree if mapping.file else bool(files)
+        if not found:
+            raise CheckoutError(f"{mapping.link}: not there as a {'file' if mapping.file else 'directory'}")
+        what = tree[mapping.link] if mapping.file else repr(files)
+        mode = BLOB if mapping.file else TREE
+        return TreeEntry(link=mapping.link, id=hashlib.sha1(what.encode()).hexdigest(), mode=mode)
+
+
+class SimulatedGit:
+    """Fetch and checkout. The store outlives the process, as the real one does on its disk."""
+
+    def __init__(self, script: Script, upstream: SimulatedUpstream) -> None:
+        self._script = script
+        self._upstream = upstream
+        self._store: SimulatedStore | None = None
+
+    @hookimpl
+    def gitopper_fetch(self, request: FetchRequest) -> SimulatedStore | None:
+        if not request.upstream.startswith("simulated:"):
+            return None
+        self._script.before("fetch")
+        if request.offline:
+            if self._store is None:
+                raise SourceError("never fetched")
+            return self._store
+        if not self._upstream.reachable:
+            raise SourceError(f"{request.upstream}: can't be reached")
+        self._store = self._store or SimulatedStore(self._script, request.stores / "simulated.git")
+        self._store.fetch(self._upstream, request.branches)
+        return self._store
+
+    @hookimpl
+    def gitopper_checkout(self, request: CheckoutRequest) -> Release | None:
+        if not isinstance(request.store, SimulatedStore):
+            return None
+        service, content = request.service, request.content
+        step = f"checkout {service.name}"
+        self._script.before(step)
+        id_ = content.release_id(service)
+        path = service.releases / id_
+        for mapping in service.mappings:
+            for name, text in request.store.files(content.revision, mapping).items():
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                (path / name).write_text(text)
+        (path / ".head").write_text(content.revision)
+        self._script.after(step)
+        return Release(service=service.name, id=id_, path=path, content=content)
+
+
+class SimulatedMounts:
+    """Publishing: which release, and which path of it, stands at which path of the host."""
+
+    def __init__(self, script: Script, publishers: Collection[str] = ("simulated", "other")) -> None:
+        self._script = script
+        self._publishers = publishers
+        self.shown: dict[Path, tuple[str, str, str, str]] = {}
+        """Path of the host to (publisher, service, release id, path in the repository)."""
+        self.live: dict[Path, str] = {}
+        self.in_the_way: set[Path] = set()
+        """Paths where something of somebody else's stands."""
+
+    def reboot(self) -> None:
+        """Forget everything that is mounted."""
+        self.shown.clear()
+
+    @hookimpl
+    def gitopper_mount(self, request: MountRequest) -> Published | None:
+        service = request.service
+        if service.publish not in self._publishers:
+            return None
+        step = f"{request.verb.value} {service.name}"
+        self._script.before(step)
+        changed = False
+        if request.verb is MountVerb.PUBLISH:
+            assert request.release is not None
+            changed = self._publish(service, request.release)
+        elif request.verb is MountVerb.WITHDRAW:
+            changed = self._withdraw(service, keep_live=request.keep_live)
+        self._script.after(step)
+        return Published(release=self._observed(service), changed=changed)
+
+    def _publish(self, service: Service, release: Release) -> bool:
+        assert release.path.is_dir(), "a release that does not exist was published"
+        before = dict(self.shown)
+        for mapping in service.mappings:
+            self._refuse(service, mapping)
+        for mapping in service.mappings:
+            self.shown[mapping.local] = (service.publish, service.name, release.id, mapping.link)
+            self._script.after(f"publish {service.name} {mapping.local}")
+        self.live[service.live] = release.id
+        return before != self.shown
+
+    def _refuse(self, service: Service, mapping: Mapped) -> None:
+        local = mapping.local
+        if local in self.in_the_way:
+            raise PublishError(f"{local}: something of somebody else's is in the way")
+        if local in self.shown and self.shown[local][:2] != (service.publish, service.name):
+            raise PublishError(f"{local}: shown by {self.shown[local][:2]}")
+        own = {mapping.local for mapping in service.mappings}
+        for other in self.shown.keys() - own:
+            if other in local.parents or local in other.parents:
+                raise PublishError(f"{local}: {other} is shown there")
+
+    def _withdraw(self, service: Service, *, keep_live: bool) -> bool:
+        mine = [m.local for m in service.mappings if self.shown.get(m.local, ())[:2] == self._tag(service)]
+        for local in mine:
+            del self.shown[local]
+        if not keep_live:
+            self.live.pop(service.live, None)
+        return bool(mine)
+
+    def _observed(self, service: Service) -> str | None:
+        found = {
+            self.shown[m.local][2]
+            if m.local in self.shown
+            and self.shown[m.local] == (*self._tag(service), self.shown[m.local][2], m.link)
+            else None
+            for m in service.mappings
+        }
+        return found.pop() if len(found) == 1 else None
+
+    @staticmethod
+    def _tag(service: Service) -> tuple[str, str]:
+        return service.publish, service.name
+
+
+class SimulatedServices:
+    """Reloading: which release each service runs with."""
+
+    def __init__(self, script: Script, mounts: SimulatedMounts) -> None:
+        self._script = script
+        self._mounts = mounts
+        self.taken: dict[str, str | None] = {}
+        self.note = ""
+        self.requests: list[ReloadRequest] = []
+
+    @hookimpl
+    def gitopper_reload(self, request: ReloadRequest) -> Reloaded | None:
+        service = request.service
+        if service.reload != "simulated":
+            return None
+        step = f"reload {service.name}"
+        self._script.before(step)
+        self.requests.append(request)
+        # What the service reads is what its paths show now, whatever the request says.
+        self.taken[service.name] = self._mounts._observed(service)
+        self._script.after(step)
+        return Reloaded(did=f"simulated reload {service.name}", note=self.note)
+
+
+class SimulatedObserver:
+    """Keeps every event."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    @hookimpl
+    def gitopper_event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.events]
+
+
+class SimulatedStateStore(StateStore):
+    """The real state store, with its writes in the script, so that a crash can come at any of them."""
+
+    def __init__(self, path: Path, script: Script) -> None:
+        super().__init__(path)
+        self._script = script
+
+    def begin(self, service: str, attempt: Attempt) -> None:
+        self._script.before(f"begin {service}")
+        super().begin(service, attempt)
+        self._script.after(f"begin {service}")
+
+    def record(self, deployed: Deployed) -> None:
+        self._script.before(f"record {deployed.service.name}")
+        super().record(deployed)
+        self._script.after(f"record {deployed.service.name}")
+
+    def advance(self, deployed: Deployed) -> None:
+        self._script.before(f"advance {deployed.service.name}")
+        super().advance(deployed)
+        self._script.after(f"advance {deployed.service.name}")
+
+    def forget(self, service: str) -> None:
+        self._script.before(f"forget {service}")
+        super().forget(service)
+        self._script.after(f"forget {service}")
+
+
+class SimulatedHost:
+    """A host with all of the above, and a reconciler that can be ended and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.script = Script()
+        self.upstream = SimulatedUpstream()
+        self.git = SimulatedGit(self.script, self.upstream)
+        self.mounts = SimulatedMounts(self.script)
+        self.services = SimulatedServices(self.script, self.mounts)
+        self.observer = SimulatedObserver()
+        self._seconds = 0
+        self.start()
+
+    def start(self) -> None:
+        """Start the process: everything in memory is new, what is on disk and mounted is not."""
+        self.hooks = Hooks()
+        for plugin in (self.git, self.mounts, self.services, self.observer):
+            self.hooks.register(plugin)
+        self.state = SimulatedStateStore(self.directory / "state" / "state.db", self.script)
+        self.reconciler = Reconciler(hooks=self.hooks, state=self.state, now=self.now)
+
+    def close(self) -> None:
+        """End the process; nothing is tidied up but the file."""
+        self.state.close()
+
+    def restart(self) -> None:
+        """End the process and start it anew, with a script in which nothing fails."""
+        self.close()
+        self.script.clear()
+        self.start()
+
+    def now(self) -> datetime:
+        """Return a time that is later at each call."""
+        self._seconds += 1
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self._seconds)
+
+    def service(
+        self, name: str = "web", *, links: Mapping[str, str] | None = None, **more: object
+    ) -> Service:
+        """Return a service; `links` is local path to path in the repository."""
+        links = {f"/etc/{name}": name} if links is None else links
+        values: dict[str, object] = {
+            "name": name,
+            "source": Source(upstream=UPSTREAM, branch=BRANCH),
+            "mappings": tuple(Mapped(link=link, local=Path(local)) for local, link in links.items()),
+            "mount": self.directory / "mount",
+            "publish": "simulated",
+            "reload": "simulated",
+        }
+        return Service(**(values | more))  # type: ignore[arg-type]
+
+    def watch(self, *services: Service) -> Watch:
+        """Return the watch of `services`."""
+        source = services[0].source
+        return Watch(
+            upstream=source.upstream,
+            credentials=source.credentials,
+            stores=self.directory / "stores",
+            services=services,
+        )
+
+    def fetch(self, service: Service) -> SimulatedStore | None:
+        """Poll; while upstream is gone open what is there; None when that is nothing."""
+        try:
+            store = self.reconciler.poll(self.watch(service), offline=not self.upstream.reachable)
+        except SourceError:
+            return None
+        assert isinstance(store, SimulatedStore)
+        return store
+
+    def pass_(self, service: Service) -> Outcome:
+        """Poll and reconcile once, as the daemon does."""
+        return self.reconciler.reconcile(service, self.fetch(service))
+
+    def freeze(self, service: Service) -> None:
+        self.reconciler.want(service.name, Intent(kind=IntentKind.FREEZE))
+
+    def unfreeze(self, service: Service) -> None:
+        self.reconciler.want(service.name, Intent())
+
+    def roll_back(self, service: Service, revision: str) -> None:
+        self.reconciler.want(service.name, Intent(kind=IntentKind.ROLLBACK, revision=revision))
+
+    def shown(self, service: Service) -> str | None:
+        """Return the id of the release that the service's paths show."""
+        return self.mounts._observed(service)
+
+    def assert_in_line(self, service: Service, revision: str) -> None:
+        """Everything agrees: what is shown, what the service took, and what is recorded."""
+        deployed = self.state.deployed(service.name)
+        assert deployed is not None
+        assert deployed.revision == revision
+        assert self.state.attempt(service.name) is None
+        assert self.shown(service) == deployed.release
+        assert self.services.taken[service.name] == deployed.release
+        assert (deployed.release_path / ".head").read_text() == revision
+        mine = {local for local, what in self.mounts.shown.items() if what[1] == service.name}
+        assert mine == {mapping.local for mapping in service.mappings}, "stale or missing paths"
