@@ -96,7 +96,7 @@ class Stage:
 
 
 def contents(path: Path) -> dict[str, str]:
-    """Return what is below `path`, or `path` itself, by relative name: the text, or where a symlink points."""
+    """Return what is at or below `path`, by relative name: the text, or where a symlink points."""
     if path.is_symlink():
         return {"": f"-> {path.readlink()}"}
     if path.is_file():

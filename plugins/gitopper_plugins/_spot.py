@@ -6,6 +6,7 @@ import enum
 import os
 import stat
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from gitopper_plugins._mountinfo import DELETED, Mount, MountTable
@@ -15,12 +16,13 @@ __all__ = ["Ground", "How", "Spot", "shows"]
 
 
 class How(enum.Enum):
-    """A way of getting a new mount to a place."""
+    """A way of getting a release shown at a place."""
 
-    ATTACH = "on a place that has no mount of ours"
-    BENEATH = "under the mount that is visible, which is then removed"
-    PEER = "the same, by propagation, on kernels that lack the flag"
-    ON_TOP = "over the mount that is visible, which stays"
+    ATTACH = "on a place that has no mount"
+    SWAP = "under the mount that is visible, which is then removed"
+    UNCOVER = "it is there, under the mount that is visible, which is removed: a crash came between"
+    CLEAR = "a swap, after the removal of what hides an older attempt; that one is seen for a moment"
+    ON_TOP = "over the mount that is visible, which stays: nothing better can be done here"
 
 
 def shows(service: Service, local: Path, source: Path) -> bool:
@@ -56,7 +58,8 @@ class Ground:
         if not self.ours(mount) or mount.root.endswith(DELETED):
             return False
         release = Path(mount.root).relative_to(self._releases).parts[0]
-        return (self._service.releases / release).is_dir()
+        # Ids are letters and digits; a name with more in it is of something half made, or half deleted.
+        return release.isalnum() and (self._service.releases / release).is_dir()
 
     def stack(self, local: Path) -> tuple[Mount, ...]:
         """Return the mounts that stand at `local`, the visible one last."""
@@ -115,37 +118,37 @@ class Spot:
         """True when it shows that already. Showing it anew would leave services with a stale copy."""
         return bool(self.stack) and self.ground.is_visible(self.local, self.source)
 
-    def leftovers(self, *, in_place: bool) -> int:
-        """Return how many visible mounts to remove first, to end what a crash interrupted.
+    def how(self, *, beneath: bool) -> tuple[How, int]:
+        """Return how to get the release seen here, and how many visible mounts to remove for it.
 
-        A crash between putting the new mount beneath and removing the old one leaves the new one
-        hidden. It is whole, so it may be seen. Where mounts pile up by design (`in_place` is
-        False) only a hidden mount of the very release that is wanted is uncovered.
+        `beneath`: the kernel knows the flag.
         """
-        remove = 0
-        while remove + 1 < len(self.stack) and not (remove == 0 and self.done):
-            visible, hidden = self.stack[-1 - remove], self.stack[-2 - remove]
-            if remove and self.ground.is_source(visible, self.source):
-                break
-            wanted = self.ground.is_source(hidden, self.source)
-            if not wanted and not (in_place and self.ground.alive(hidden)):
-                break
-            remove += 1
-        return remove
-
-    def in_place(self, *, beneath: bool) -> bool:
-        """Tell whether a mount can be swapped here, rather than piled up."""
-        return beneath or (bool(self.stack) and self.ground.on_shared(self.stack[0]))
-
-    def how(self, *, beneath: bool) -> How:
-        """Return how to get the new mount here; `beneath`: the kernel knows the flag."""
         if not self.stack:
-            return How.ATTACH
-        if beneath:
-            return How.BENEATH
-        # By propagation it would go under the lowest mount: right only where there is just one.
-        alone = len(self.stack) == 1 and self.ground.on_shared(self.stack[0])
-        return How.PEER if alone else How.ON_TOP
+            return How.ATTACH, 0
+        if self._release_is_next():
+            return How.UNCOVER, 1
+        stale = self._stale()
+        if stale and self.swappable(len(self.stack) - stale, beneath=beneath):
+            return How.CLEAR, stale
+        if self.swappable(len(self.stack), beneath=beneath):
+            return How.SWAP, 1
+        return How.ON_TOP, 0
+
+    def swappable(self, depth: int, *, beneath: bool) -> bool:
+        """Tell whether a mount can be put under the visible one, `depth` of them being there.
+
+        Without the flag it arrives by propagation, and under the lowest: right only for just one.
+        """
+        return beneath or (depth == 1 and self.ground.on_shared(self.stack[0]))
+
+    def _release_is_next(self) -> bool:
+        """Tell whether the wanted release is right under the visible mount."""
+        return len(self.stack) > 1 and self.ground.is_source(self.stack[-2], self.source)
+
+    def _stale(self) -> int:
+        """Return how many mounts to remove to get to the lowest that may be seen, all between included."""
+        below = reversed(self.stack[:-1])
+        return sum(1 for _ in takewhile(self.ground.alive, below))
 
     def obstacles(self) -> list[str]:
         """Return what keeps the release from being shown here, each with what to do about it."""

@@ -9,7 +9,7 @@ Crashes. The kernel takes each call whole, so a kill can only fall between two o
 
 * before the new mount is beneath: nothing has happened; a detached mount goes with its process;
 * between beneath and removal: the old release is visible, the new one hidden under it. The next
-  publish removes the old mount first (`Spot.leftovers`);
+  publish of the new one only removes the old mount; that of another one clears both (`How`);
 * between the removals of two mappings: one shows the new release, one the old. The window is as
   long as one system call. The next publish goes on from there;
 * before the link to the live release is flipped: the mappings show the new release, the link
@@ -23,6 +23,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 from gitopper_plugins import mountapi
 from gitopper_plugins._mountinfo import MountTable
@@ -84,14 +85,11 @@ def _publish(service: Service, release: Release) -> Published:
     with next_live(service, release.id) as flip:
         for spot in spots:
             _make_place(spot, owner)
-        finished = _finish_interrupted(spots, beneath=beneath)
-        if finished:
-            spots = _look(service, release)
         swapped = _swap(service, spots, beneath=beneath)
         flipped = flip()
     return Published(
         release=confirmed(service, release, _observe(service)),
-        changed=finished or swapped or flipped,
+        changed=swapped or flipped,
         note=_limitation(service, beneath=beneath),
     )
 
@@ -140,47 +138,64 @@ def _make_place(spot: Spot, owner: Owner | None) -> None:
     make(spot.local, owner)
 
 
-def _finish_interrupted(spots: Sequence[Spot], *, beneath: bool) -> bool:
-    """Uncover what a crash left hidden; tell whether there was any."""
-    found = False
-    for spot in spots:
-        for _ in range(spot.leftovers(in_place=spot.in_place(beneath=beneath))):
-            mountapi.detach(spot.local)
-            found = True
-    return found
-
-
 def _swap(service: Service, spots: Sequence[Spot], *, beneath: bool) -> bool:
     """Show the release at all `spots`; tell whether any did not show it before.
 
-    What can fail comes first and can't be seen, or is undone. What remains are removals of the
+    What can fail comes first, and can't be seen or is undone. What remains are removals of the
     old mounts, in one go: the mappings differ for no longer than that takes.
     """
     with ExitStack() as trees:
-        todo = [
-            (spot, _clone(spot, service, trees), spot.how(beneath=beneath))
-            for spot in spots
-            if not spot.done
-        ]
-        for spot, tree, how in todo:
-            if how is How.BENEATH:
-                mountapi.attach_beneath(tree, spot.local)
-            elif how is How.PEER:
-                mountapi.attach_through_peer(tree, spot.local)
+        todo = [_Change(spot, service, trees, beneath=beneath) for spot in spots if not spot.done]
+        for change in todo:
+            change.hide()
         with ExitStack() as undo:
-            for spot, tree, how in todo:
-                if how in {How.ATTACH, How.ON_TOP}:
-                    mountapi.attach(tree, spot.local)
-                    undo.callback(mountapi.detach, spot.local)
+            for change in todo:
+                change.show(undo)
             undo.pop_all()
-        for spot, _, how in todo:
-            if how in {How.BENEATH, How.PEER}:
-                mountapi.detach(spot.local)
+        for change in todo:
+            change.remove()
     return bool(todo)
 
 
-def _clone(spot: Spot, service: Service, trees: ExitStack) -> int:
-    tree = mountapi.clone(spot.source, readonly=service.readonly)
+class _Change:
+    """What is done at one spot, in three steps that are taken for all spots together."""
+
+    def __init__(self, spot: Spot, service: Service, trees: ExitStack, *, beneath: bool) -> None:
+        self._local = spot.local
+        self._beneath = beneath
+        self._how, self._above = spot.how(beneath=beneath)
+        self._new = _clone(spot.source, trees, readonly=service.readonly)
+        if self._how is How.CLEAR:
+            self._old = _clone(spot.local, trees, readonly=spot.stack[-1].readonly)
+
+    def hide(self) -> None:
+        """Put the new mount in place where that can't be seen. An error leaves it to the next publish."""
+        if self._how is How.SWAP:
+            self._attach_under()
+
+    def show(self, undo: ExitStack) -> None:
+        """Do what can be seen, and how to take it back."""
+        if self._how in {How.ATTACH, How.ON_TOP}:
+            mountapi.attach(self._new, self._local)
+            undo.callback(mountapi.detach, self._local)
+        elif self._how is How.CLEAR:
+            undo.callback(mountapi.attach, self._old, self._local)
+            for _ in range(self._above):
+                mountapi.detach(self._local)
+            self._attach_under()
+
+    def remove(self) -> None:
+        """Take the old mount away, so that the new one is seen."""
+        if self._how in {How.SWAP, How.UNCOVER, How.CLEAR}:
+            mountapi.detach(self._local)
+
+    def _attach_under(self) -> None:
+        attach = mountapi.attach_beneath if self._beneath else mountapi.attach_through_peer
+        attach(self._new, self._local)
+
+
+def _clone(path: Path, trees: ExitStack, *, readonly: bool) -> int:
+    tree = mountapi.clone(path, readonly=readonly)
     trees.callback(os.close, tree)
     return tree
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-__all__ = ["enter_mount_namespace", "in_mount_namespace", "make_propagation", "mount_tmpfs"]
+__all__ = ["enter_mount_namespace", "fork", "in_mount_namespace", "make_propagation", "mount_tmpfs"]
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 14, 1 << 18, 1 << 19, 1 << 20
@@ -57,6 +57,23 @@ def enter_mount_namespace(propagation: str = "private") -> None:
     make_propagation(Path("/"), propagation, recursive=True)
 
 
+def fork(body: Callable[[], None]) -> int:
+    """Run `body` in a child process, which then ends with 0, or 1 when it raised; return its process id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        body()
+        code = 0
+    except BaseException:  # noqa: BLE001 - it must not return into the test run
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def make_propagation(point: Path, propagation: str, *, recursive: bool = False) -> None:
     """Make the mount at `point` private, slave or shared."""
     _mount(None, point, None, PROPAGATION[propagation] | (MS_REC if recursive else 0))
@@ -92,20 +109,14 @@ def _forked(test: Callable[..., Any]) -> Callable[..., Any]:
 
 def _in_child(test: Callable[[], Any]) -> tuple[str, str]:
     """Run `test` in a forked child; return ``passed``, ``skipped`` or ``failed``, and why."""
-    sys.stdout.flush()
-    sys.stderr.flush()
     reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        # Whatever happens here, this process must not return into the test run.
-        try:
-            os.close(reading)
-            with os.fdopen(writing, "wb") as report:
-                pickle.dump(_outcome(test), report)
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(0)
+
+    def body() -> None:
+        os.close(reading)
+        with os.fdopen(writing, "wb") as report:
+            pickle.dump(_outcome(test), report)
+
+    child = fork(body)
     os.close(writing)
     with os.fdopen(reading, "rb") as report:
         told = report.read()
