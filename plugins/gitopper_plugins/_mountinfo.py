@@ -38,7 +38,8 @@ class Mount:
 
 def parse(text: bytes) -> dict[int, Mount]:
     r"""Return the mounts of a mountinfo file by id, in its order; ``\040`` and the like decoded."""
-    mounts = (_parse_line(line) for line in text.splitlines())
+    # Not splitlines(): a name may hold a carriage return, which the kernel does not escape.
+    mounts = (_parse_line(line) for line in text.split(b"\n") if line)
     return {mount.id: mount for mount in mounts}
 
 

@@ -165,13 +165,23 @@ def make_directory(path: Path, owner: Owner | None) -> None:
     """
     missing = [p for p in (path, *path.parents) if not p.exists()]
     for directory in reversed(missing):
-        with _opened(directory.parent, follow=True) as parent:
-            # By descriptor: the owner of one that was just made could put a link in place of the next.
-            os.mkdir(directory.name, 0o755, dir_fd=parent)
-            with _opened(directory.name, follow=False, dir_fd=parent) as made:
-                os.fchmod(made, 0o755)
-                _give(made, owner)
-            os.fsync(parent)
+        try:
+            _make_one(directory, owner)
+        except FileExistsError:
+            # Another service has parents in common and was faster. A file is an obstacle, told of later.
+            continue
+        except OSError as exc:
+            raise OSError(exc.errno, exc.strerror, str(directory)) from exc
+
+
+def _make_one(directory: Path, owner: Owner | None) -> None:
+    with _opened(directory.parent, follow=True) as parent:
+        # By descriptor: the owner of one that was just made could put a link in place of the next.
+        os.mkdir(directory.name, 0o755, dir_fd=parent)
+        with _opened(directory.name, follow=False, dir_fd=parent) as made:
+            os.fchmod(made, 0o755)
+            _give(made, owner)
+        os.fsync(parent)
 
 
 def make_file(path: Path, owner: Owner | None) -> None:

@@ -85,7 +85,7 @@ def _withdraw(service: Service, *, keep_live: bool) -> Published:
     changed, left = False, []
     for mapping in service.mappings:
         local = mapping.local
-        if _points_at(local) == _through_live(service, mapping):
+        if _is_ours(service, mapping):
             local.unlink()
             fsync(local.parent)
             changed = True
@@ -126,7 +126,16 @@ def _obstacles(service: Service, release: Release) -> list[str]:
     return found
 
 
+def _is_ours(service: Service, mapping: Mapping) -> bool:
+    """Tell whether the link at `mapping` is what `_publish` makes there, a crash of it included."""
+    target = _points_at(mapping.local)
+    return target is not None and (
+        target == _through_live(service, mapping) or service.releases in target.parents
+    )
+
+
 def _leads_to_us(service: Service, target: Path) -> bool:
+    """Tell whether a link to `target` may be replaced: to another path of a release of this service."""
     return service.live in target.parents or service.releases in target.parents
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -362,3 +363,27 @@ def test_services_in_namespaces_of_their_own_follow(hooks: Hooks, stage: Stage) 
     assert told() == "no files,0,0,0"
     os.close(asked)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("flag", [True, False])
+@in_mount_namespace
+def test_services_are_published_at_the_same_time(hooks: Hooks, stage: Stage, flag: bool) -> None:
+    """From several threads, as the daemon does; with the kernel's flag, and by propagation."""
+    mount_tmpfs(stage.root)
+    make_propagation(stage.root, "shared")
+    if not flag:
+        mountapi.has_beneath = lambda: False
+    services = [stage.service(f"web{number}") for number in range(4)]
+
+    def publish_all(service: Service) -> None:
+        for number in range(25):
+            release = stage.release(service, str(number))
+            assert hooks.publish(service, release).release == release.id
+            assert texts(service) == [str(number)] * 3
+
+    with ThreadPoolExecutor(len(services)) as threads:
+        list(threads.map(publish_all, services))
+    for service in services:
+        assert texts(service) == ["24"] * 3
+        assert depths(service) == [1, 1, 1]

@@ -188,6 +188,18 @@ def test_a_service_named_like_a_prefix_keeps_its_links(hooks: Hooks, stage: Stag
     assert set(texts(dotted)) == {"one"}
 
 
+def test_a_link_that_a_crash_left_pointing_into_a_release_is_withdrawn(hooks: Hooks, stage: Stage) -> None:
+    service = stage.service()
+    release = stage.release(service, "one")
+    hooks.publish(service, release)
+    mapping = service.mappings[0]
+    mapping.local.unlink()
+    mapping.local.symlink_to(release.path / mapping.link)
+    assert hooks.observe(service).release is None
+    assert hooks.withdraw(service).note == ""
+    assert not mapping.local.is_symlink()
+
+
 def test_withdraw_leaves_what_became_somebody_elses(hooks: Hooks, stage: Stage) -> None:
     service = stage.service()
     hooks.publish(service, stage.release(service, "one"))

@@ -100,6 +100,31 @@ def test_directories_are_made_so_that_a_service_can_reach_them(tmp_path: Path) -
     assert (tmp_path / "a" / "c" / "file").stat().st_mode & 0o777 == 0o644
 
 
+def test_a_directory_that_cannot_be_made_is_named_in_full(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as caught:
+        placement.make_directory(tmp_path / "file" / "a" / "b", None)
+    assert caught.value.filename == str(tmp_path / "file" / "a")
+
+
+def test_a_directory_that_somebody_makes_meanwhile_is_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir = os.mkdir
+
+    def slower(path: str, mode: int, *, dir_fd: int) -> None:
+        if path == "a":
+            (tmp_path / "a").mkdir(mode=0o700)
+        mkdir(path, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(
+        os, "mkdir", lambda path, mode=0o777, **fd: slower(path, mode, **fd) if fd else mkdir(path, mode)
+    )
+    placement.make_directory(tmp_path / "a" / "b", None)
+    assert (tmp_path / "a" / "b").is_dir()
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_file_that_is_there_is_not_emptied(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
     with pytest.raises(FileExistsError):
