@@ -6,13 +6,14 @@ attrs (10 ms) or rich (33 ms for one table): values are dataclasses, and tables 
 
 Modules, each using only those above it:
 
-* text      text from afar made safe to print, and measured
-* table     columns that fit a terminal
-* hosts     what `@HOST` means
-* client    one question to one daemon, over HTTP
-* fleet     the same question to several daemons, side by side
-* show      answers as lines for a person
-* cli       how the command line is read: hosts anywhere, abbreviations, common options
-* commands  the commands
-* main      the entry point: what goes where, and the exit code
+* text        text from afar made safe to print, and measured
+* table       columns that fit a terminal
+* hosts       what `@HOST` means
+* client      one question to one daemon, over HTTP
+* fleet       the same question to several daemons, side by side
+* show        answers as lines for a person
+* cli         how the command line is read: hosts anywhere, abbreviations, common options
+* commands    the commands
+* completion  what bash needs to complete a line with an @HOST in it
+* main        the entry point: what goes where, and the exit code
 """

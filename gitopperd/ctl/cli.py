@@ -167,7 +167,7 @@ def _remembered(check: Callable[[Any], Any] = lambda value: value) -> dict[str, 
     """Keep an option's value for whichever command runs in the end; `meta` is shared by all levels."""
 
     def remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-        if value is not None and not ctx.resilient_parsing:
+        if value is not None:
             ctx.meta[KEY + str(param.name)] = check(value)
 
     return {"callback": remember, "expose_value": False}

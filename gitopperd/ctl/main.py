@@ -13,6 +13,8 @@ from gitopperd.ctl.commands import cli
 
 __all__ = ["main"]
 
+COMPLETION = "_GITOPPERCTL_COMPLETE"
+"""Set by the shell's completion function, never by a person."""
 FAILED = 1
 INTERRUPTED = 130
 """As a shell shows a command that ended by SIGINT."""
@@ -20,6 +22,10 @@ INTERRUPTED = 130
 
 def main() -> int:
     """Run one command, and return the exit code: 0 well, 1 something failed, 2 bad usage."""
+    if COMPLETION in os.environ:
+        from gitopperd.ctl import completion
+
+        completion.register()
     try:
         code = int(cli.main(prog_name="gitopperctl", standalone_mode=False) or 0)
         sys.stdout.flush()

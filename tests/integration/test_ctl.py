@@ -1,0 +1,514 @@
+"""gitopperctl as a process of its own, against simulated daemons on loopback and on a Unix socket.
+
+The simulated daemon speaks real HTTP on real sockets; what it answers is made up by each test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import pty
+import resource
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace as evolve
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gitopperd.ctl.client import AskError, Request, ask
+from gitopperd.ctl.hosts import Tcp, default_sockets, endpoints, parse_host
+
+ROOT = Path(__file__).parents[2]
+HASH = "606eb57fb4e1bd0a8df1b3d0ed3f6b3a1bd0b0a0"
+GRAFANA = {
+    "service": "grafana-server",
+    "hash": HASH,
+    "state": "OK",
+    "stateinfo": "",
+    "change": "Fri, 18 Nov 2022 09:14:52 UTC",
+    "branch": "main",
+}
+SERVICES = Request(method="GET", segments=("list", "services"), member="services")
+CPU_BUDGET_SECONDS = 0.150
+
+
+class SimulatedDaemon(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    """Answers by path, from a table, and remembers what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int] | str, answers: dict[str, Any]) -> None:
+        self.address_family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        self.answers = {"/list/services": (200, {"services": [GRAFANA]}), **answers}
+        self.asked: list[tuple[str, str]] = []
+        super().__init__(address, _Handler)  # type: ignore[arg-type]
+
+    def server_bind(self) -> None:
+        # The stock one looks up the name of its own address, and a Unix socket has none.
+        socketserver.TCPServer.server_bind(self)
+
+    @property
+    def at(self) -> str:
+        """The @HOST that leads here."""
+        where = self.server_address
+        return f"@unix:{where}" if isinstance(where, str) else f"@127.0.0.1:{where[1]}"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: SimulatedDaemon
+
+    def _answer(self) -> None:
+        self.server.asked.append((self.command, self.path))
+        unknown = (404, {"error": {"code": "not-found", "message": f"no {self.path} here"}})
+        status, answer = self.server.answers.get(self.path, unknown)
+        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain" if isinstance(answer, bytes) else "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = _answer  # noqa: N815 - the names that http.server looks for
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "simulated"
+
+
+Daemons = Callable[..., SimulatedDaemon]
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemons]:
+    """Start simulated daemons; all of them end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(
+            answers: dict[str, Any] | None = None, *, at: tuple[str, int] | str = ("127.0.0.1", 0)
+        ) -> SimulatedDaemon:
+            server = stack.enter_context(SimulatedDaemon(at, answers or {}))
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            return server
+
+        yield start
+
+
+@contextlib.contextmanager
+def raw_server(behave: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Take one connection, and do with it what no HTTP server would; yields its @HOST."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                behave(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"@127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+@pytest.fixture
+def nobody() -> str:
+    """An @HOST where nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"@127.0.0.1:{listener.getsockname()[1]}"
+
+
+def ctl(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gitopperd.ctl.main", *words],
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_services_are_listed_as_a_table(daemon: Daemons) -> None:
+    web = daemon()
+    done = ctl("list", "services", web.at)
+    assert (done.returncode, done.stderr) == (0, "")
+    head, row = done.stdout.splitlines()
+    assert head.split() == ["#", "SERVICE", "HASH", "STATE", "INFO", "CHANGED"]
+    assert row.split() == ["1", "grafana-server", HASH, "OK", *GRAFANA["change"].split()]
+    assert web.asked == [("GET", "/list/services")]
+
+
+def test_machine_readable_is_the_answer_as_it_is(daemon: Daemons) -> None:
+    answer = {"services": [GRAFANA], "new": {"deep": [1, 2.5, None, "\x1b[31m", "ü"]}}
+    done = ctl("-m", "list", "services", daemon({"/list/services": (200, answer)}).at)
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == answer
+    assert "\x1b" not in done.stdout
+
+
+def test_machines_and_one_service(daemon: Daemons) -> None:
+    web = daemon(
+        {
+            "/list/machines": (200, {"machines": ["web1.example.net", "web*"]}),
+            "/list/service/prometheus%40a": (200, GRAFANA),
+        }
+    )
+    done = ctl("list", "machines", web.at)
+    assert done.stdout.splitlines() == ["#  MACHINE", "1  web1.example.net", "2  web*"]
+    done = ctl("list", "service", web.at, "prometheus@a")
+    assert done.returncode == 0
+    assert "branch     main" in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (("state", "freeze", "grafana-server"), "/state/freeze/grafana-server"),
+        (("do", "unfreeze", "grafana-server"), "/state/unfreeze/grafana-server"),
+        (("s", "r", "grafana-server", "606eb57"), "/state/rollback/grafana-server/606eb57"),
+        (("do", "pull", "grafana-server"), "/do/pull/grafana-server"),
+    ],
+)
+def test_what_changes_something_is_posted_once_and_acknowledged(
+    daemon: Daemons, words: tuple[str, ...], path: str
+) -> None:
+    web = daemon({path: (202, GRAFANA)})
+    done = ctl(*words, web.at)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{web.at[1:]}: grafana-server ")
+    assert HASH in done.stdout
+    assert web.asked == [("POST", path)]
+
+
+def test_what_the_daemon_refuses_is_told_in_its_words(daemon: Daemons) -> None:
+    error = {"error": {"code": "unknown-service", "message": "no service \x1b[31m'nginx'", "hint": 1}}
+    web = daemon({"/state/freeze/nginx": (404, error)})
+    done = ctl("state", "freeze", web.at, "nginx")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"gitopperctl: {web.at[1:]}: no service \\x1b[31m'nginx'\n"
+    done = ctl("state", "freeze", web.at, "nginx", "-m")
+    assert (done.returncode, json.loads(done.stdout), done.stderr) == (1, error, "")
+
+
+def test_a_host_that_is_down_does_not_hide_the_others(daemon: Daemons, nobody: str) -> None:
+    web1, web2 = daemon(), daemon()
+    done = ctl("list", "services", web1.at, nobody, web2.at)
+    assert done.returncode == 1
+    assert [line.split()[:3] for line in done.stdout.splitlines()] == [
+        ["#", "HOST", "SERVICE"],
+        ["1", web1.at[1:], "grafana-server"],
+        ["2", web2.at[1:], "grafana-server"],
+    ]
+    place = nobody[1:]
+    assert done.stderr == (
+        f"gitopperctl: {place}: can't connect ({place}: Connection refused); is gitopperd running there?\n"
+    )
+
+
+def test_several_hosts_are_one_object_and_errors_are_json_too(daemon: Daemons, nobody: str) -> None:
+    web = daemon()
+    done = ctl("-m", "list", "services", nobody, web.at)
+    answers = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert list(answers) == [nobody[1:], web.at[1:]]
+    assert answers[web.at[1:]] == {"services": [GRAFANA]}
+    assert answers[nobody[1:]]["error"]["code"] == "unreachable"
+
+
+def test_bad_usage_is_json_too_when_json_is_wanted() -> None:
+    done = ctl("-m", "list", "services")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "usage"
+    done = ctl("list", "services")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "No @HOST given" in done.stderr
+
+
+def hang(connection: socket.socket) -> None:
+    while connection.recv(4096):
+        pass
+
+
+def drip(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    for number in range(200):
+        connection.sendall(b"X-%d: y\r\n" % number)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("behave", [hang, drip])
+def test_a_host_that_hangs_ends_at_the_deadline_and_others_are_shown(
+    daemon: Daemons, behave: Callable[[socket.socket], None]
+) -> None:
+    web = daemon()
+    with raw_server(behave) as hanging:
+        start = time.monotonic()
+        done = ctl("list", "services", hanging, web.at, "--timeout", "0.5")
+        took = time.monotonic() - start
+    assert done.returncode == 1
+    assert "grafana-server" in done.stdout
+    assert "no answer within 0.5 s" in done.stderr
+    assert 0.5 <= took < 5
+
+
+def test_hosts_are_asked_side_by_side() -> None:
+    with contextlib.ExitStack() as stack:
+        hosts = [stack.enter_context(raw_server(hang)) for _ in range(8)]
+        start = time.monotonic()
+        done = ctl("list", "services", *hosts, "--timeout", "1")
+        took = time.monotonic() - start
+    assert done.stderr.count("no answer within 1 s") == 8
+    assert took < 5
+
+
+def test_a_change_that_timed_out_may_have_been_done_and_is_not_repeated() -> None:
+    with raw_server(hang) as hanging:
+        done = ctl("state", "freeze", hanging, "nginx", "--timeout", "0.3")
+    assert "it may have been carried out all the same" in done.stderr
+
+
+def say(text: bytes) -> Callable[[socket.socket], None]:
+    def behave(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(text)
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"", "does not speak HTTP properly"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak HTTP properly"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "does not speak HTTP properly"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "is not gitopperd"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "HTTP 200 OK, no content type, 0 bytes"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>", "HTTP 200 OK, text/html, 6 bytes"),
+        (b"HTTP/1.1 200 OK\r\n\r\n[]", "is not gitopperd"),
+        (b'HTTP/1.1 200 OK\r\n\r\n{"services": {}}', "is not gitopperd"),
+        (b'HTTP/1.1 200 OK\r\n\r\n{"services": ["a"]}', "is not gitopperd"),
+        (b'HTTP/1.1 200 OK\r\n\r\n{"services": [{"hash": NaN}]}', "is not gitopperd"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 5000, "is not gitopperd"),
+        (b"HTTP/1.1 200 OK\r\n\r\n\xff\xfe\xfd", "is not gitopperd"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n", "HTTP 302 Found"),
+        (b"HTTP/1.1 502 Bad \x1b[31mGateway\r\n\r\n<html>", "HTTP 502 Bad \\x1b[31mGateway"),
+        (b'HTTP/1.1 500 Oops\r\n\r\n{"error": "plain"}', "HTTP 500 Oops"),
+    ],
+)
+def test_what_is_not_gitopperd_is_told_from_it(text: bytes, says: str) -> None:
+    with raw_server(say(text)) as stranger:
+        done = ctl("list", "services", stranger)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.strip().isprintable()
+
+
+def test_an_answer_without_end_is_given_up() -> None:
+    def flood(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            connection.sendall(b" " * 65536)
+
+    with raw_server(flood) as endless:
+        done = ctl("list", "services", endless)
+    assert done.returncode == 1
+    assert "is not gitopperd" in done.stderr
+
+
+def test_a_name_that_nobody_knows() -> None:
+    done = ctl("list", "services", "@no-such-host.invalid")
+    assert done.returncode == 1
+    assert "no-such-host.invalid:8000" in done.stderr
+
+
+def test_a_unix_socket_is_asked(daemon: Daemons, tmp_path: Path) -> None:
+    local = daemon(at=str(tmp_path / "d.sock"))
+    assert "grafana-server" in ctl("list", "services", local.at).stdout
+    done = ctl("list", "services", f"@unix:{tmp_path}/other.sock")
+    assert done.returncode == 1
+    assert f"{tmp_path}/other.sock: No such file or directory" in done.stderr
+
+
+def test_localhost_is_asked_on_the_socket_that_was_named(daemon: Daemons, tmp_path: Path) -> None:
+    local = daemon(at=str(tmp_path / "d.sock"))
+    done = ctl("list", "services", "@localhost", "--socket", str(tmp_path / "d.sock"))
+    assert done.returncode == 0
+    assert local.asked == [("GET", "/list/services")]
+
+
+def test_localhost_without_a_socket_is_asked_on_its_port(daemon: Daemons, tmp_path: Path) -> None:
+    stale = tmp_path / "stale.sock"
+    with socket.socket(socket.AF_UNIX) as left_by_a_crash:
+        left_by_a_crash.bind(str(stale))
+    web = daemon()
+    # Port 8000 may be taken where the tests run, so another stands for it.
+    port = Tcp(name="127.0.0.1", port=int(web.at.rpartition(":")[2]))
+    localhost = evolve(parse_host("@localhost"), endpoint=port)
+    places = endpoints(localhost, (str(tmp_path / "gone.sock"), str(stale)))
+    assert ask(places, SERVICES, timeout_seconds=5) == {"services": [GRAFANA]}
+
+
+def test_localhost_tells_every_place_that_was_tried(nobody: str, tmp_path: Path) -> None:
+    gone = tmp_path / "gone.sock"
+    port = Tcp(name="127.0.0.1", port=int(nobody.rpartition(":")[2]))
+    places = endpoints(evolve(parse_host("@localhost"), endpoint=port), (str(gone),))
+    with pytest.raises(AskError, match="Connection refused") as caught:
+        ask(places, SERVICES, timeout_seconds=5)
+    assert f"{gone}: No such file or directory" in str(caught.value)
+
+
+def test_an_ordinary_user_s_own_socket_is_found(daemon: Daemons, tmp_path: Path) -> None:
+    (tmp_path / "gitopper").mkdir()
+    local = daemon(at=str(tmp_path / "gitopper/gitopperd.sock"))
+    sockets = default_sockets({"XDG_RUNTIME_DIR": str(tmp_path)}, uid=1000)
+    assert ask(endpoints(parse_host("@localhost"), sockets), SERVICES, timeout_seconds=5)
+    assert local.asked == [("GET", "/list/services")]
+
+
+def test_a_reader_that_has_enough_is_no_error_worth_a_word(daemon: Daemons) -> None:
+    line = f"{sys.executable} -m gitopperd.ctl.main list services {daemon().at} | true"
+    done = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.stderr == ""
+
+
+def test_a_full_disk_is_told(daemon: Daemons) -> None:
+    command = [sys.executable, "-m", "gitopperd.ctl.main", "list", "services", daemon().at]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "gitopperctl: can't write the answer: No space left on device\n"
+
+
+def on_a_terminal(*words: str, **environ: str) -> str:
+    """Run it on a pseudo terminal, and return what the terminal got."""
+    ours, theirs = pty.openpty()
+    try:
+        command = [sys.executable, "-m", "gitopperd.ctl.main", *words]
+        settings = {**os.environ, "TERM": "xterm", "COLUMNS": "90", "NO_COLOR": "", **environ}
+        subprocess.run(command, cwd=ROOT, env=settings, stdout=theirs, timeout=30, check=True)
+        os.close(theirs)
+        theirs = -1
+        said = b""
+        with contextlib.suppress(OSError):  # EIO is how a terminal without a writer ends.
+            while chunk := os.read(ours, 65536):
+                said += chunk
+        return said.decode()
+    finally:
+        os.close(ours)
+        if theirs >= 0:
+            os.close(theirs)
+
+
+def test_a_terminal_gets_colours_and_a_table_that_fits(daemon: Daemons) -> None:
+    shown = on_a_terminal("list", "services", daemon().at)
+    assert "\x1b[32mOK" in shown
+    assert HASH not in shown
+    assert HASH[:12] in shown
+    assert "\x1b" not in on_a_terminal("list", "services", daemon().at, NO_COLOR="1")
+
+
+COMPLETE = """
+eval "$(_GITOPPERCTL_COMPLETE=bash_source gitopperctl)"
+COMP_LINE=$1 COMP_POINT=${#1}
+_gitopperctl_completion gitopperctl
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "candidates"),
+    [
+        ("gitopperctl l", ["list"]),
+        ("gitopperctl list {at} serv", ["service", "services"]),
+        ("gitopperctl list service {at} g", ["grafana-server"]),
+        ("gitopperctl l service {at} ", ["grafana-server", "prometheus@a"]),
+        ("gitopperctl state freeze {at} prometheus@", ["a"]),
+        ("gitopperctl list service {nobody} ", [""]),
+        ("gitopperctl list services {at} --ti", ["--timeout"]),
+    ],
+)
+def test_bash_completes_lines_with_a_host_in_them(
+    daemon: Daemons, tmp_path: Path, nobody: str, line: str, candidates: list[str]
+) -> None:
+    services = [GRAFANA, {**GRAFANA, "service": "prometheus@a"}, {**GRAFANA, "service": "$(reboot)"}]
+    web = daemon({"/list/services": (200, {"services": services})})
+    script = tmp_path / "gitopperctl"
+    script.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m gitopperd.ctl.main "$@"\n')
+    script.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "--norc", "-c", COMPLETE, "bash", line.format(at=web.at, nobody=nobody)],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert done.stdout.split("\n")[:-1] == candidates
+
+
+@pytest.mark.parametrize(("shell", "current"), [("zsh", "4"), ("fish", "gra")])
+def test_zsh_and_fish_complete_the_services_of_a_host(daemon: Daemons, shell: str, current: str) -> None:
+    """What their functions hand over; zsh tells the number of the current word, fish the word."""
+    done = ctl(
+        COMP_WORDS=f"gitopperctl list service {daemon().at} gra",
+        COMP_CWORD=current,
+        _GITOPPERCTL_COMPLETE=f"{shell}_complete",
+    )
+    assert "grafana-server" in done.stdout
+
+
+LOADED = """
+import sys
+from gitopperd.ctl.main import main
+sys.argv = ["gitopperctl", "list", "services", sys.argv[1]]
+code = main()
+print(*sorted(sys.modules), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def test_nothing_heavy_is_imported_to_list_services(daemon: Daemons) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, daemon().at],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert "grafana-server" in done.stdout
+    modules = set(done.stderr.split())
+    heavy = {"aiohttp", "asyncio", "attr", "dulwich", "libgitopper", "prometheus_client", "rich"}
+    assert modules & heavy == set()
+    ours = {name for name in modules if name.startswith("gitopper")}
+    assert all(name == "gitopperd" or name.startswith("gitopperd.ctl") for name in ours)
+
+
+def test_listing_services_stays_within_its_budget_of_cpu(daemon: Daemons) -> None:
+    """The least of five runs: other work on the machine can only add to it."""
+    at = daemon({"/list/services": (200, {"services": [GRAFANA] * 20})}).at
+
+    def cpu_seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert ctl("list", "services", at).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(cpu_seconds() for _ in range(5)) <= CPU_BUDGET_SECONDS
