@@ -153,6 +153,7 @@ def unlink_live(service: Service) -> bool:
     """Remove the link to the live release if it is one; tell whether it was."""
     if live_id(service) is None:
         return False
+    _clear_leftovers(service.live)
     service.live.unlink()
     fsync(service.mount)
     return True

@@ -16,10 +16,15 @@ Crashes. The kernel takes each call whole, so a kill can only fall between two o
   names the old one. `observe` names no release then, and the next publish flips the link.
 
 The link is flipped last, so that it never claims what the service does not see.
+
+Kernels before 6.5 can't put a mount under another on request, but do it by themselves with one
+that arrives by propagation; where mounts are shared, as under systemd, that is used. Elsewhere the
+new mount goes on top and the old one stays: no lookup notices, and `Published.note` tells.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -121,7 +126,10 @@ def _may_mount(service: Service) -> bool:
     try:
         return mountapi.has_beneath()
     except PermissionError as exc:
-        message = 'bind mounts need root (CAP_SYS_ADMIN); publish = "symlink" needs no root'
+        message = (
+            "bind mounts need root (CAP_SYS_ADMIN, and no SystemCallFilter= that forbids them);"
+            ' publish = "symlink" needs no root'
+        )
         raise PublishError(message, service=service.name, retryable=False) from exc
 
 
@@ -195,7 +203,13 @@ class _Change:
 
 
 def _clone(path: Path, trees: ExitStack, *, readonly: bool) -> int:
-    tree = mountapi.clone(path, readonly=readonly)
+    try:
+        tree = mountapi.clone(path, readonly=readonly)
+    except OSError as exc:
+        if exc.errno != errno.ENOSYS:
+            raise
+        message = 'this kernel is too old for bind mounts (5.12 is needed); use publish = "symlink"'
+        raise PublishError(message, retryable=False) from exc
     trees.callback(os.close, tree)
     return tree
 

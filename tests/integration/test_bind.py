@@ -299,6 +299,19 @@ def test_who_may_not_mount_is_told_of_symlinks(
     assert not stage.host.exists()
 
 
+@in_mount_namespace
+def test_a_kernel_without_the_calls_is_told_of_symlinks(
+    hooks: Hooks, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mountapi, "MOUNT_SETATTR", 9999)
+    service = stage.service()
+    with pytest.raises(PublishError, match=r'5\.12 is needed.; use publish = "symlink"') as caught:
+        hooks.publish(service, stage.release(service, "one"))
+    assert not caught.value.retryable
+    assert depths(service) == [0, 0, 0]
+    assert not os.path.lexists(service.live)
+
+
 @pytest.mark.root
 @in_mount_namespace
 def test_an_unknown_user_is_named(hooks: Hooks, stage: Stage) -> None:

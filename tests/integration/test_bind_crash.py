@@ -93,14 +93,14 @@ def kill_at(moment: int) -> None:
     _placement.fsync = counted(_placement.fsync)
 
 
-@pytest.mark.parametrize("then", ["the same", "another"])
+@pytest.mark.parametrize("then", ["the same", "another", "the former"])
 @pytest.mark.parametrize("way", ["beneath", "peer", "on top"])
 @in_mount_namespace
 def test_killed_at_every_moment_of_a_swap(hooks: Hooks, stage: Stage, way: str, then: str) -> None:
     kernel(way, stage)
     service = stage.service()
     one, two, three = (stage.release(service, text) for text in ("one", "two", "three"))
-    following = two if then == "the same" else three
+    following = {"the same": two, "another": three, "the former": one}[then]
     moment, ended = 0, KILLED
     while ended == KILLED:
         hooks.withdraw(service)
@@ -119,12 +119,19 @@ def test_killed_at_every_moment_of_a_swap(hooks: Hooks, stage: Stage, way: str, 
             assert shown == [{one.id: "one", two.id: "two"}[observed]] * 3, where
         published = hooks.publish(service, following)
         assert published.release == following.id, where
-        assert texts(service) == ["two" if following is two else "three"] * 3, where
-        assert names(service.mount) == [".gitopper", "web"], where
+        assert texts(service) == [{one.id: "one", two.id: "two", three.id: "three"}[following.id]] * 3, (
+            where
+        )
+        if following is not one:
+            assert names(service.mount) == [".gitopper", "web"], where
         if way != "on top":
-            assert depths(service) == [1, 1, 1], where
+            # To go back to what is visible anyway nothing is moved, and what the crash hid stays hidden.
+            assert max(depths(service)) <= (2 if following is one else 1), where
         assert not hooks.publish(service, following).changed, where
         moment += 1
+    hooks.withdraw(service)
+    assert names(service.mount) == [".gitopper"]
+    assert depths(service) == [0, 0, 0]
     assert ended == 0
     # Three mappings, each cloned, attached and mostly detached, and three calls for the link.
     assert moment > 2 * (3 * 2 + 3)
