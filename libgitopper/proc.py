@@ -103,9 +103,9 @@ def spawn(
             list(argv), cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr,
             start_new_session=True,
         )  # fmt: skip
-    except OSError as exc:
-        retryable = not isinstance(exc, FileNotFoundError | PermissionError)
-        message = f"{shlex.join(argv)}: can't be started: {exc.strerror or exc}"
+    except (OSError, ValueError) as exc:  # ValueError: a null byte, which no program can be given
+        retryable = not isinstance(exc, FileNotFoundError | PermissionError | ValueError)
+        message = f"{shlex.join(argv)}: can't be started: {_reason(exc, cwd)}"
         raise CommandError(message, retryable=retryable) from exc
     try:
         yield process
@@ -126,6 +126,13 @@ def end(process: subprocess.Popen[bytes]) -> None:
     # Children of a leader that is gone are still in its group.
     _signal_group(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _reason(exc: OSError | ValueError, cwd: Path | None) -> str:
+    if not isinstance(exc, OSError) or exc.strerror is None:
+        return str(exc)
+    # The same error for a missing program and a missing directory: say which.
+    return f"{exc.strerror}: {cwd}" if cwd and str(exc.filename) == str(cwd) else exc.strerror
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
