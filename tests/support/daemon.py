@@ -124,7 +124,9 @@ class Daemon:
             right = hash_ is None or seen.get("hash") == hash_
             return seen.get("state") == state and right and info in seen.get("stateinfo", "")
 
-        wait_until(there, lambda: f"{name} is not {state} {hash_} {info}: {self.service(name)}\n{self.text()}")
+        wait_until(
+            there, lambda: f"{name} is not {state} {hash_} {info}: {self.service(name)}\n{self.text()}"
+        )
         return self.service(name)
 
 
