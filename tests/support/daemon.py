@@ -83,9 +83,14 @@ class Daemon:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once, if it runs."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+            self.process = None
 
     def get(self, path: str) -> Answer:
         """GET, any status."""
