@@ -86,6 +86,7 @@ class Daemon:
                 group.create_task(runner.run())
             for follower in self.followers:
                 group.create_task(follower.run())
+            await asyncio.Event().wait()  # a host without services still answers
 
     async def once(self) -> None:
         """Poll every upstream once and make one pass of every service."""

@@ -140,8 +140,23 @@ def _locked(state_dir: Path) -> Iterator[None]:
 
 def _greet(settings: Settings, hooks: Hooks) -> None:
     log.info("plugins: %s", ", ".join(hooks.names))
-    if not settings.config.services:
+    services = settings.config.services
+    if not services:
         log.warning("the config has no service for this host; see machine, and -h for other host names")
+    if any(service.publish == "bind" for service in services) and _in_own_namespace():
+        log.warning(
+            "this process has a mount namespace of its own, so its bind mounts reach no service: its unit"
+            " must not use PrivateTmp=, ProtectSystem= and the like; examples/gitopperd.service tells all"
+        )
+
+
+def _in_own_namespace() -> bool:
+    """Tell whether our mounts are hidden from PID 1; False where we may not look."""
+    try:
+        ours, theirs = (os.stat(f"/proc/{process}/ns/mnt") for process in ("self", "1"))  # noqa: PTH116
+    except OSError:
+        return False
+    return ours.st_ino != theirs.st_ino
 
 
 def _leave(code: int) -> None:

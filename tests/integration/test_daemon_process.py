@@ -1,0 +1,290 @@
+"""The daemon as a process: how it starts, ends, logs, and what it shows of itself."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import BIN, Daemon, wait_until
+from tests.support.site import Site
+
+SECRET = "hunter2-in-the-url"
+
+
+def run(daemon: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [*daemon.command(), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_it_answers_before_the_first_checkout_is_done(site: Site) -> None:
+    site.commit()
+    site.server.hang = True
+    site.configure("web", timeout="60s")
+    with site.daemon as daemon:
+        assert daemon.get("/list/services")["services"][0]["state"] == "DIFF"
+        assert daemon.ask("GET", "/healthz") == (200, {"status": "alive"})
+        status, answer = daemon.ask("GET", "/readyz")
+        assert status == 503
+        assert any("first poll" in what for what in answer["for"])
+        assert daemon.get("/list/machines") == {"machines": ["*"]}
+
+
+def test_it_says_when_it_is_ready(site: Site) -> None:
+    site.commit()
+    site.configure("web")
+    with site.daemon as daemon:
+        wait_until(lambda: daemon.ask("GET", "/readyz")[0] == 200, "never ready")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_within_seconds_although_its_upstream_hangs(site: Site, number: signal.Signals) -> None:
+    site.commit()
+    site.server.hang = True
+    site.configure("web", timeout="60s")
+    with site.daemon as daemon:
+        wait_until(lambda: bool(site.server.requests), "never polled")
+        started = time.monotonic()
+        assert daemon.stop(number) == 0
+        assert time.monotonic() - started < 3
+
+
+def test_a_reload_that_is_cut_off_by_the_end_is_made_up_for(site: Site) -> None:
+    first = site.commit()
+    line = f'command = ["sh", "-c", "echo $GITOPPER_REVISION >> {site.home}/slow; sleep 30"]'
+    site.configure(f"web: {line}", timeout="60s")
+    with site.daemon as daemon:
+        wait_until(lambda: (site.home / "slow").exists(), "no reload")
+        started = time.monotonic()
+        assert daemon.stop(timeout=15) == 0
+        assert time.monotonic() - started < 10
+        site.configure("web")
+        daemon.start()
+        daemon.wait_for("web", "OK", first)
+    assert site.reloads() == [first]
+
+
+def test_a_second_daemon_on_the_same_state_says_so_and_ends(site: Site) -> None:
+    site.commit()
+    site.configure("web")
+    with site.daemon as daemon:
+        daemon.wait_for("web", "OK")
+        second = run(daemon)
+        assert second.returncode == 1
+        assert "another gitopperd uses it" in second.stderr
+        daemon.wait_for("web", "OK")
+        assert (site.home / "gitopperd.sock").exists()
+
+
+def test_once_reconciles_and_tells_by_its_exit_code(site: Site) -> None:
+    site.commit()
+    site.configure("web")
+    assert site.daemon.once().returncode == 0
+    assert site.shown() == "1"
+    site.configure("web", "missing")
+    done = site.daemon.once()
+    assert done.returncode == 1
+    assert "missing: DIFF" in done.stderr
+    site.configure("web")
+    site.stop_server()
+    assert site.daemon.once().returncode == 1
+    assert site.shown() == "1"
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:8000", "192.0.2.1:80", "[::]:8000", "*:8000", "web1:8000"])
+def test_it_refuses_to_listen_on_anything_but_loopback(site: Site, address: str) -> None:
+    site.configure("web")
+    done = run(site.daemon, "-a", address)
+    assert done.returncode == 2
+    assert "127.0.0.1" in done.stderr
+
+
+def test_an_address_that_is_taken_is_a_clear_failure(site: Site) -> None:
+    site.configure("web")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run(site.daemon, "-a", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert done.returncode == 1
+    assert "can't listen on 127.0.0.1" in done.stderr
+
+
+def test_its_unix_socket_is_for_its_own_user_only(site: Site) -> None:
+    site.commit()
+    site.configure("web")
+    with site.daemon as daemon:
+        path = site.home / "gitopperd.sock"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(path))
+        connection.request("GET", "/list/services")
+        services = json.loads(connection.getresponse().read())["services"]
+        connection.close()
+        assert services[0]["service"] == "web"
+        daemon.restart(signal.SIGKILL)
+        daemon.stop()
+        assert not path.exists()
+
+
+def test_a_config_with_mistakes_is_told_and_nothing_happens(site: Site) -> None:
+    site.daemon.config.write_text('[global]\ninterval = 5\n[[services]]\nservise = "x"\n')
+    for arguments in ([], ["--once"]):
+        done = run(site.daemon, *arguments)
+        assert done.returncode == 2
+        assert "global.interval" in done.stderr
+        assert "services[0].servise" in done.stderr
+        assert "nothing was changed" in done.stderr
+    assert not (site.home / "state").exists()
+
+
+def test_check_tells_what_is_wrong_or_what_this_host_would_run(site: Site) -> None:
+    site.configure("web")
+    check = [str(BIN / "gitopperd"), "check", "-c", str(site.daemon.config)]
+    done = subprocess.run(check, capture_output=True, text=True, check=True)
+    assert "services of this host: web" in done.stdout
+    site.daemon.config.write_text("[globl]\n")
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "[global]" in done.stderr
+
+
+def test_a_service_that_the_config_drops_is_withdrawn_and_keeps_its_data(site: Site) -> None:
+    site.upstream.commit({"web/etc/conf": "1", "old/etc/conf": "2"})
+    site.configure("web", "old")
+    with site.daemon as daemon:
+        daemon.wait_for("old", "OK")
+        release = site.live("old").resolve()
+        site.configure("web")
+        daemon.restart()
+        daemon.wait_for("web", "OK")
+        assert not (site.home / "etc/old").is_symlink()
+        assert (release / "old/etc/conf").read_text() == "2"
+        site.configure("web", "old")
+        daemon.restart()
+        daemon.wait_for("old", "OK")
+        assert site.shown("old") == "2"
+
+
+def test_a_host_name_that_matches_nothing_withdraws_nothing(site: Site) -> None:
+    site.commit()
+    site.configure("web")
+    with site.daemon as daemon:
+        daemon.wait_for("web", "OK")
+        text = daemon.config.read_text()
+        daemon.config.write_text(text.replace('machine = "*"', 'machine = "somewhere.else"'))
+        daemon.restart()
+        assert daemon.get("/list/services") == {"services": []}
+        daemon.stop()
+        assert "nothing is withdrawn" in daemon.text()
+        assert site.shown() == "1"
+        daemon.arguments = ("-h", "another, somewhere.else")
+        daemon.start()
+        daemon.wait_for("web", "OK")
+
+
+def test_metrics_tell_what_runs_where_and_forget_what_is_past(site: Site) -> None:
+    first = site.commit(text="one")
+    site.configure("web")
+    with site.daemon as daemon:
+        daemon.wait_for("web", "OK", first)
+        seen = daemon.metrics()
+        assert seen[f'gitopper_service_info{{hash="{first}",service="web",state="OK"}}'] == 1
+        assert seen['gitopper_service_state{service="web",state="OK"}'] == 1
+        assert seen['gitopper_service_state{service="web",state="BROKEN"}'] == 0
+        assert abs(seen['gitopper_service_change_time_seconds{service="web"}'] - time.time()) < 60
+        last_success = f'gitopper_source_last_success_time_seconds{{upstream="{site.url}"}}'
+        assert abs(seen[last_success] - time.time()) < 60
+        assert seen["gitopper_machine_git_ops_total"] >= 2
+        assert seen["gitopper_machine_git_error_total"] == 0
+        assert seen["gitopper_reconcile_duration_seconds_count"] >= 1
+        assert any(name.startswith("gitopper_build_info{") for name in seen)
+        second = site.commit(text="two")
+        daemon.wait_for("web", "OK", second)
+        assert not any(first in name for name in daemon.metrics())
+        site.stop_server()
+        daemon.wait_for("web", "DIFF")
+        assert daemon.metrics()["gitopper_machine_git_error_total"] >= 1
+
+
+def test_logs_are_json_lines_on_request(site: Site) -> None:
+    first = site.commit()
+    site.configure("web")
+    site.daemon.arguments = ("--log-json",)
+    with site.daemon as daemon:
+        daemon.wait_for("web", "OK", first)
+    entries = [json.loads(line) for line in site.daemon.text().splitlines()]
+    deployed = next(entry for entry in entries if entry.get("event") == "deployed")
+    assert deployed["service"] == "web"
+    assert deployed["details"]["revision"] == first
+
+
+def test_a_password_in_an_upstream_shows_up_nowhere(site: Site) -> None:
+    first = site.commit()
+    site.server.credentials = f"gitops:{SECRET}"
+    site.configure("web", url=site.server.url(userinfo=f"gitops:{SECRET}"))
+    site.daemon.arguments = ("--debug",)
+    with site.daemon as daemon:
+        daemon.wait_for("web", "OK", first)
+        answers = json.dumps([daemon.get("/list/services"), list(daemon.metrics())])
+        assert daemon.process is not None
+        command_lines = Path(f"/proc/{daemon.process.pid}/cmdline").read_bytes().decode()
+        site.server.credentials = "gitops:rotated"
+        site.commit(text="two")
+        daemon.wait_for("web", "DIFF", first, info="401")
+        answers += json.dumps(daemon.get("/list/services"))
+    everything = daemon.text() + answers + command_lines
+    assert "401" in everything
+    assert SECRET not in everything
+    for path in (p for p in site.home.rglob("*") if p.is_file() and p != daemon.config):
+        assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_credentials_in_a_file_are_read_again_at_each_use(site: Site) -> None:
+    first = site.commit()
+    secret = site.home / "credentials"
+    secret.write_text("gitops:old\n")
+    site.server.credentials = "gitops:old"
+    site.configure(f'web: credentials = "{secret}"')
+    with site.daemon as daemon:
+        daemon.wait_for("web", "OK", first)
+        site.server.credentials = "gitops:new"
+        second = site.commit(text="two")
+        daemon.wait_for("web", "DIFF", first, info="401")
+        secret.write_text("gitops:new\n")
+        daemon.post("/do/pull/web")
+        daemon.wait_for("web", "OK", second)
+
+
+def test_an_ordinary_user_is_told_how_to_run_it(site: Site) -> None:
+    site.configure("web")
+    command = [str(BIN / "gitopperd"), "-c", str(site.daemon.config)]
+    if os.geteuid() == 0:
+        command = ["unshare", "--user", "--map-user=1000", *command]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert "--no-root" in done.stderr
+
+
+def test_every_unexpected_method_and_body_gets_the_one_shape_of_errors(site: Site) -> None:
+    site.commit()
+    site.configure("web")
+    with site.daemon as daemon:
+        for method, path in (
+            ("PUT", "/list/services"),
+            ("POST", "/metrics"),
+            ("DELETE", "/state/freeze/web"),
+        ):
+            status, answer = daemon.ask(method, path)
+            assert status == 405
+            assert set(answer) == {"error"}
+            assert set(answer["error"]) == {"code", "message"}
+        status, answer = daemon.ask("POST", "/state/freeze/we%2Fb%0A%1b%5b31m")
+        assert status == 404
+        assert "\x1b" not in answer["error"]["message"]
