@@ -298,10 +298,9 @@ class Reconciler:
             readonly=then.readonly,
             user=then.user,
         )
-        attempt = self._state.attempt(service.name)
-        fine = {deployed.release, attempt.release if attempt else deployed.release}
-        if self._hooks.observe(placed).release in fine:
+        if self._hooks.observe(placed).release == deployed.release:
             return
+        attempt = self._state.attempt(service.name)
         if attempt and self._hooks.observe(attempt.service).release == attempt.release:
             return
         release = release_of(deployed)
