@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -47,7 +48,7 @@ class StateStore:
         try:
             # First of all: a file of a newer program is left exactly as it is.
             version_of(self._connection, str(path))
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            _into_wal(self._connection)
             # FULL: an acknowledged freeze is on disk, not in the page cache.
             self._connection.execute("PRAGMA synchronous = FULL")
             migrate(self._connection, str(path))
@@ -216,6 +217,20 @@ class StateStore:
             yield
         except (sqlite3.Error, ValueError, TypeError, KeyError) as exc:  # the latter: a row that is damaged
             raise StateError(f"{self.path}: the state can't be {verb}: {exc}") from exc
+
+
+def _into_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL. SQLite waits for no other program here, however long its timeout: so we do."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _opening(path: Path, exc: Exception) -> StateError:

@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, PathDistribution, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -32,6 +32,7 @@ from libgitopper import (
     ReloadRequest,
     Service,
     Source,
+    Store,
     hookimpl,
     hookspecs,
     load_plugins,
@@ -48,6 +49,7 @@ FETCH = FetchRequest(
     branches=frozenset(),
     stores=Path("/s"),
 )
+STORE = cast(Store, None)  # nobody looks at it: no plugin takes the job
 RELOAD = ReloadRequest(service=SERVICE, release=RELEASE, first=False)
 
 
@@ -257,7 +259,7 @@ def test_what_a_plugin_raises_reaches_the_caller_and_no_other_plugin_is_asked() 
     [
         (lambda hooks: hooks.fetch(FETCH), "gitopper_fetch for upstream ftp://x"),
         (
-            lambda hooks: hooks.checkout(CheckoutRequest(service=SERVICE, store=None, content=CONTENT)),
+            lambda hooks: hooks.checkout(CheckoutRequest(service=SERVICE, store=STORE, content=CONTENT)),
             "gitopper_checkout for service web",
         ),
         (lambda hooks: hooks.publish(SERVICE, RELEASE), "gitopper_mount for publish = 'bind'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -14,13 +15,13 @@ from libgitopper import Content, Credentials, Mapping, Service, Source, TreeEntr
 def service(
     name: str = "web", upstream: str = "https://one", branch: str = "main", **more: object
 ) -> Service:
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "name": name,
         "source": Source(upstream=upstream, branch=branch),
         "mappings": (Mapping(link="web", local=Path("/etc/web")),),
         "mount": Path("/mount"),
     }
-    return Service(**(values | more))  # type: ignore[arg-type]
+    return Service(**(values | more))
 
 
 CONTENT = Content(revision="a" * 40, entries=(TreeEntry(link="web", id="1" * 40, mode=0o040000),))
@@ -81,7 +82,7 @@ def test_where_a_release_is_shown_does_not_name_it() -> None:
     ],
 )  # fmt: skip
 def test_placement_changes_with_all_that_says_where_and_how_files_are_shown(
-    change: dict[str, object],
+    change: dict[str, Any],
 ) -> None:
     assert service(**change).placement != service().placement
 
@@ -90,11 +91,12 @@ def test_placement_changes_with_all_that_says_where_and_how_files_are_shown(
     "change",
     [
         {"action": "restart"}, {"reload": "command"}, {"command": ("true",)}, {"keep": 1}, {"package": "p"},
-        {"interval_seconds": 1.0}, {"timeout_seconds": 1.0}, {"branch": "canary"},
+        {"interval_seconds": 1.0}, {"timeout_seconds": 1.0},
+        {"source": Source(upstream="https://two", branch="canary")},
     ],
 )  # fmt: skip
-def test_placement_stays_when_anything_else_changes(change: dict[str, object]) -> None:
-    assert service(**change).placement == service().placement  # type: ignore[arg-type]
+def test_placement_stays_when_anything_else_changes(change: dict[str, Any]) -> None:
+    assert service(**change).placement == service().placement
 
 
 def test_paths_of_a_service_are_below_its_mount() -> None:
@@ -107,7 +109,11 @@ def test_one_watch_serves_every_service_and_branch_of_an_upstream() -> None:
     b = service("b", "https://two")
     c = service("c", "https://one", "canary", interval_seconds=30.0, timeout_seconds=20.0)
     one, two = watches([a, b, c], Path("/stores"))
-    assert (one.upstream, one.services, one.branches) == ("https://one", (a, c), {"main", "canary"})
+    assert (one.upstream, one.services, one.branches) == (
+        "https://one",
+        (a, c),
+        frozenset({"main", "canary"}),
+    )
     assert (one.interval_seconds, one.timeout_seconds) == (30.0, 20.0)
     assert (two.upstream, two.services) == ("https://two", (b,))
     assert one.stores == two.stores == Path("/stores")

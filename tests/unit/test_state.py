@@ -34,6 +34,7 @@ from libgitopper import (
     TreeEntry,
 )
 from libgitopper.state import codec, schema
+from libgitopper.state import store as module
 
 THEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 A, B = "a" * 40, "b" * 40
@@ -159,7 +160,7 @@ def test_to_forget_keeps_the_intent_and_the_history(store: StateStore) -> None:
     assert store.releases("web", 5) == (("r1", A),)
 
 
-TEXTS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20)
+TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 PATHS = TEXTS.filter(lambda text: "\0" not in text).map(lambda text: Path("/") / text.lstrip("/"))
 
 
@@ -320,9 +321,33 @@ def test_a_new_file_may_be_opened_by_several_at_once(path: Path) -> None:
     assert errors == []
 
 
-def test_a_file_that_is_locked_for_too_long_is_a_clear_error(
-    path: Path, store: StateStore, monkeypatch: pytest.MonkeyPatch
+def test_a_new_file_that_another_program_holds_is_a_clear_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "BUSY_SECONDS", 0.1)
+    database(path, "CREATE TABLE x (y)")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(
+        StateError, match=r"database is locked; see that .* is not used by another gitopperd"
+    ):
+        StateStore(path)
+    other.close()
+    StateStore(path).close()
+
+
+def test_a_new_file_that_another_program_holds_for_a_moment_is_waited_for(path: Path) -> None:
+    database(path, "CREATE TABLE x (y)")
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.2, other.rollback)
+    timer.start()
+    StateStore(path).close()
+    timer.join()
+    other.close()
+
+
+def test_a_file_that_is_locked_for_too_long_is_a_clear_error(path: Path, store: StateStore) -> None:
     store._connection.execute("PRAGMA busy_timeout = 50")
     with sqlite3.connect(path) as other:
         other.execute("BEGIN IMMEDIATE")
