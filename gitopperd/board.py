@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from gitopperd.follower import Follower
 from libgitopper import Event, Hooks, Intent, Outcome, Service, State, Status, derive
+
+if TYPE_CHECKING:
+    from gitopperd.follower import Follower
+    from gitopperd.runner import Runner
 
 __all__ = ["Board"]
 
@@ -20,20 +24,30 @@ class Board:
         self._hooks = hooks
         self._now = now
         self._outcomes: dict[str, Outcome] = {}
-        self._followers: dict[str, Follower] = {}
+        self._runners: dict[str, Runner] = {}
         self._statuses: dict[str, Status] = {}
         self._settled: dict[str, Status] = {}
         self._unseen: set[str] = set()
 
-    def add(self, outcome: Outcome, follower: Follower, shown: Status | None) -> None:
-        """Put up a service with what is known of it from before the start."""
+    def add(self, outcome: Outcome, runner: Runner, shown: Status | None) -> None:
+        """Put up a service with what is known of it without a look at the host."""
         name = outcome.service.name
+        self._runners[name] = runner
+        if name in self._outcomes:  # its settings changed; what was seen of it stands
+            self._outcomes[name] = evolve(self._outcomes[name], service=outcome.service)
+            return
         self._outcomes[name] = outcome
-        self._followers[name] = follower
         self._unseen.add(name)
         if shown is not None:
             self._settled[name] = shown
         self._show(name)
+
+    def keep(self, names: Set[str]) -> None:
+        """Take down every service that is not among `names`."""
+        for name in self._outcomes.keys() - names:
+            for known in (self._outcomes, self._runners, self._statuses, self._settled):
+                known.pop(name, None)
+            self._unseen.discard(name)
 
     def settle(self, outcome: Outcome) -> Status | None:
         """Note what a pass did; return the status where it is news that should outlive a restart.
@@ -45,7 +59,7 @@ class Board:
         self._unseen.discard(name)
         self._show(name)
         status = self._statuses[name]
-        if not self._followers[name].health.polled or _same(self._settled.get(name), status):
+        if not self._runners[name].follower.health.polled or _same(self._settled.get(name), status):
             return None
         self._settled[name] = status
         return status
@@ -57,8 +71,9 @@ class Board:
 
     def refresh(self, follower: Follower) -> None:
         """Show what a poll of `follower` means for the services that it feeds."""
-        for service in follower.watch.services:
-            self._show(service.name)
+        for name, runner in self._runners.items():
+            if runner.follower is follower:
+                self._show(name)
 
     def status(self, service: str) -> Status:
         """Return the status of one service."""
@@ -99,7 +114,7 @@ class Board:
         if name in self._unseen:
             return State.DIFF, "not looked at yet"
         branch = outcome.service.source.branch
-        follower = self._followers[name]
+        follower = self._runners[name].follower
         return derive(
             intent=outcome.intent,
             deployed=outcome.deployed,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from gitopperd.board import Board
+from gitopperd.crew import Crew, Recruits
 from gitopperd.follower import Follower
 from gitopperd.runner import Runner
 from gitopperd.threads import Threads
@@ -22,7 +23,6 @@ from libgitopper import (
     Service,
     StateStore,
     Status,
-    Watch,
     watches,
 )
 
@@ -51,52 +51,55 @@ class Daemon:
         self._config = config
         self._state = state
         self._reconciler = Reconciler(hooks=hooks, state=state, now=now)
-        self._rng = rng
-        self._observe_seconds = observe_seconds
+        self._threads = Threads()
         self._restored = False
-        groups = watches(config.services, config.stores)
-        self._threads = Threads(len(groups))
+        self._applying = asyncio.Lock()
         self.board = Board(hooks=hooks, now=now)
-        self.followers = tuple(self._new_follower(watch) for watch in groups)
-        self._runners = {
-            service.name: self._new_runner(service, follower)
-            for follower in self.followers
-            for service in follower.watch.services
-        }
-        for runner in self._runners.values():
-            self._put_up(runner)
+        self._crew = Crew(
+            reconciler=self._reconciler,
+            threads=self._threads,
+            board=self.board,
+            rng=rng,
+            remember=state.show,
+            observe_seconds=observe_seconds,
+        )
+        self._man(config)
 
     async def restore(self) -> None:
         """Bring back, from this disk alone, what every service had; withdraw what the config dropped.
 
         It comes before the first poll, so a host that boots with the upstream gone has its files.
         """
-        async with asyncio.TaskGroup() as group:
-            for follower in self.followers:
-                group.create_task(follower.open())
-            for runner in self._runners.values():
-                group.create_task(self._restore(runner))
+        await self._restore(Recruits(followers=self.followers, runners=self._runners))
         await self._withdraw_orphans()
         self._restored = True
 
     async def run(self) -> None:
         """Poll and make passes until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for runner in self._runners.values():
-                group.create_task(runner.run())
-            for follower in self.followers:
-                group.create_task(follower.run())
-            await asyncio.Event().wait()  # a host without services still answers
+        await self._crew.run()
 
     async def once(self) -> None:
         """Poll every upstream once and make one pass of every service."""
 
         async def attend(follower: Follower) -> None:
             await follower.poll()
-            passes = (self._runners[s.name].pass_once() for s in follower.watch.services)
+            passes = (self._runner(s.name).pass_once() for s in follower.watch.services)
             await asyncio.gather(*passes)
 
         await asyncio.gather(*(attend(follower) for follower in self.followers))
+
+    async def apply(self, config: Config) -> None:
+        """Go over to another configuration: what came, went or changed is handled, one by one.
+
+        A service whose settings are the same notices nothing: no unmount, no reload, no lost state.
+        """
+        async with self._applying:
+            self._config = config
+            recruits = self._man(config)
+            # First, so that what came can take the paths of what went.
+            await self._withdraw_orphans()
+            await self._restore(recruits)
+            self._crew.start(recruits)
 
     def close(self, grace_seconds: float) -> bool:
         """Let passes that run end for so long; return whether every thread has ended.
@@ -104,6 +107,11 @@ class Daemon:
         A pass that is cut off later is repeated at the next start: its attempt is on disk.
         """
         return self._threads.close(grace_seconds)
+
+    @property
+    def followers(self) -> tuple[Follower, ...]:
+        """One for each upstream."""
+        return tuple(self._crew.followers.values())
 
     @property
     def machines(self) -> tuple[str, ...]:
@@ -116,7 +124,7 @@ class Daemon:
         if not self._restored:
             return ("what was deployed is being restored",)
         polls = (f"first poll of {f.watch.upstream}" for f in self.followers if not f.health.polled)
-        passes = (f"first pass of {r.service.name}" for r in self._runners.values() if not r.passes)
+        passes = (f"first pass of {r.service.name}" for r in self._runners if not r.passes)
         return (*polls, *passes)
 
     def service(self, name: str) -> Service:
@@ -168,17 +176,31 @@ class Daemon:
         runner.kick()
         return self.status(name)
 
-    async def _restore(self, runner: Runner) -> None:
-        self.board.settle(await self._threads.work(self._reconciler.restore, runner.service))
+    def _man(self, config: Config) -> Recruits:
+        recruits = self._crew.man(watches(config.services, config.stores))
+        self.board.keep({runner.service.name for runner in self._runners})
+        for runner in recruits.runners:
+            self._put_up(runner)
+        return recruits
 
     def _put_up(self, runner: Runner) -> None:
+        name = runner.service.name
         try:
-            shown = self._state.shown(runner.service.name)
+            shown = self._state.shown(name)
         except GitopperError as exc:
-            log.warning("%s: since when it is in its state is not known: %s", runner.service.name, exc)
+            log.warning("%s: since when it is in its state is not known: %s", name, exc)
             shown = None
-        known = self._reconciler.known(runner.service)
-        self.board.add(known, runner.follower, shown)
+        self.board.add(self._reconciler.known(runner.service), runner, shown)
+
+    async def _restore(self, recruits: Recruits) -> None:
+        async def restore(runner: Runner) -> None:
+            self.board.settle(await self._threads.work(self._reconciler.restore, runner.service))
+
+        async with asyncio.TaskGroup() as group:
+            for follower in recruits.followers:
+                group.create_task(follower.open())
+            for runner in recruits.runners:
+                group.create_task(restore(runner))
 
     async def _withdraw_orphans(self) -> None:
         """Withdraw what is deployed for services that the config no longer gives this host."""
@@ -197,34 +219,12 @@ class Daemon:
             except GitopperError as exc:
                 log.error("%s: can't be withdrawn: %s", deployed.service.name, exc)  # noqa: TRY400
 
-    def _polled(self, follower: Follower) -> None:
-        if follower.health.error:
-            self.board.refresh(follower)  # news in itself; a new tip is shown by what its pass did
-        for service in follower.watch.services:
-            self._runners[service.name].kick()
+    @property
+    def _runners(self) -> tuple[Runner, ...]:
+        return tuple(self._crew.runners.values())
 
     def _runner(self, name: str) -> Runner:
-        if name in self._runners:
-            return self._runners[name]
-        known = ", ".join(sorted(self._runners)) or "none"
+        if name in self._crew.runners:
+            return self._crew.runners[name]
+        known = ", ".join(sorted(self._crew.runners)) or "none"
         raise UnknownService(f"this host runs no service {name!r}; it runs: {known}")
-
-    def _new_follower(self, watch: Watch) -> Follower:
-        return Follower(
-            watch=watch,
-            reconciler=self._reconciler,
-            threads=self._threads,
-            on_poll=self._polled,
-            rng=self._rng,
-        )
-
-    def _new_runner(self, service: Service, follower: Follower) -> Runner:
-        return Runner(
-            service=service,
-            follower=follower,
-            reconciler=self._reconciler,
-            threads=self._threads,
-            board=self.board,
-            remember=self._state.show,
-            observe_seconds=self._observe_seconds,
-        )

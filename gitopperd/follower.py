@@ -43,6 +43,21 @@ class Follower:
         self._failures = 0
         self._polls = 0
 
+    def fits(self, watch: Watch) -> bool:
+        """Tell whether this follower can go on with `watch`: the same store, by the same credentials."""
+        ours = self.watch
+        return (ours.upstream, ours.credentials, ours.stores) == (
+            watch.upstream,
+            watch.credentials,
+            watch.stores,
+        )
+
+    def go_on(self, watch: Watch) -> None:
+        """Follow for the services of `watch` from now on; poll at once where it has other branches."""
+        before, self.watch = self.watch, watch
+        if not watch.branches <= before.branches:
+            self.poke()
+
     def tip(self, branch: str) -> str | None:
         """Return the tip of `branch` as far as it is known."""
         return self.store.tips.get(branch) if self.store else None

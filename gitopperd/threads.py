@@ -12,6 +12,8 @@ __all__ = ["Threads"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+POLLS = 256
+"""Polls side by side: one for each upstream of any host that was ever seen."""
 PASSES = 16
 """Passes side by side; more would wait for the same disk, and a hanging reload takes only one."""
 ANSWERS = 4
@@ -25,8 +27,8 @@ class Threads:
     has a thread of its own at hand.
     """
 
-    def __init__(self, upstreams: int) -> None:
-        self._polls = ThreadPoolExecutor(max(1, upstreams), thread_name_prefix="poll")
+    def __init__(self) -> None:
+        self._polls = ThreadPoolExecutor(POLLS, thread_name_prefix="poll")
         self._passes = ThreadPoolExecutor(PASSES, thread_name_prefix="pass")
         self._answers = ThreadPoolExecutor(ANSWERS, thread_name_prefix="answer")
         self._running: set[Future[Any]] = set()
