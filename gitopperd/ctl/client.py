@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -63,23 +64,21 @@ def ask(endpoints: Sequence[Endpoint], request: Request, *, timeout_seconds: flo
     Raises:
         AskError: There is no good answer.
     """
-    connection = _connect(endpoints, timeout_seconds)
     try:
-        connection.request(request.method, request.path, headers=HEADERS)
-        response = connection.getresponse()
-        return _checked(response, response.read(ANSWER_LIMIT_BYTES + 1), request)
+        with contextlib.closing(_connect(endpoints, timeout_seconds)) as connection:
+            connection.request(request.method, request.path, headers=HEADERS)
+            response = connection.getresponse()
+            return _checked(response, response.read(ANSWER_LIMIT_BYTES + 1), request)
     except TimeoutError as exc:
         raise overdue(request, timeout_seconds) from exc
     except (OSError, http.client.HTTPException, ValueError) as exc:
         reason = visible(str(exc)) or type(exc).__name__
         raise AskError("bad-answer", f"what listens there does not speak HTTP properly: {reason}") from exc
-    finally:
-        connection.close()
 
 
 def overdue(request: Request, timeout_seconds: float) -> AskError:
     """Return the error for an answer that did not come in time."""
-    message = f"no answer within {timeout_seconds:g} s; try again, or wait longer with --timeout"
+    message = f"no answer within {timeout_seconds:g} s; is the machine up? --timeout waits longer"
     if request.method == "POST":
         message += " (it may have been carried out all the same: look with `gitopperctl list service`)"
     return AskError("timeout", message)
@@ -109,6 +108,9 @@ def _connect(endpoints: Sequence[Endpoint], timeout_seconds: float) -> http.clie
         connection = _connection(endpoint, timeout_seconds)
         try:
             connection.connect()
+        except TimeoutError:
+            # The time is up for the other places too.
+            raise
         except OSError as exc:
             failures.append((endpoint, exc))
         else:
@@ -130,8 +132,6 @@ def _unreachable(failures: Sequence[tuple[Endpoint, OSError]]) -> AskError:
         remedy = "this user may not use that socket: try sudo, or ask whoever runs the machine"
     elif isinstance(failures[-1][1], socket.gaierror):
         remedy = "is the name right?"
-    elif isinstance(failures[-1][1], TimeoutError):
-        remedy = "is the machine up, and does a firewall let us through?"
     else:
         remedy = "is gitopperd running there?"
     return AskError("unreachable", visible(f"can't connect ({tried}); {remedy}"))

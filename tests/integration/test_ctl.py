@@ -11,6 +11,7 @@ import json
 import os
 import pty
 import resource
+import signal
 import socket
 import socketserver
 import subprocess
@@ -24,6 +25,7 @@ from typing import Any
 
 import pytest
 
+from gitopperd.ctl import fleet
 from gitopperd.ctl.client import AskError, Request, ask
 from gitopperd.ctl.hosts import Tcp, default_sockets, endpoints, parse_host
 
@@ -281,6 +283,46 @@ def test_a_change_that_timed_out_may_have_been_done_and_is_not_repeated() -> Non
     assert "it may have been carried out all the same" in done.stderr
 
 
+def test_a_connection_that_does_not_come_about_ends_at_the_deadline_too() -> None:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(
+            4
+        ):  # The queue of a server that takes nobody: full, the kernel drops who comes next.
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        places = (Tcp(name="127.0.0.1", port=listener.getsockname()[1]),)
+        with pytest.raises(AskError, match="no answer within") as caught:
+            ask(places, SERVICES, timeout_seconds=0.2)
+    assert caught.value.code == "timeout"
+
+
+def test_an_interrupt_ends_it_at_once_and_quietly() -> None:
+    arrived = threading.Event()
+
+    def hang_and_tell(connection: socket.socket) -> None:
+        arrived.set()
+        hang(connection)
+
+    with raw_server(hang_and_tell) as hanging:
+        command = [sys.executable, "-m", "gitopperd.ctl.main", "list", "services", hanging]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+            assert arrived.wait(30)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=5)
+    assert (process.returncode, said.strip()) == (130, "")
+
+
+def test_a_fault_of_our_own_is_not_taken_for_one_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*args: object, **settings: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(fleet, "ask", faulty)
+    with pytest.raises(ZeroDivisionError):
+        fleet.ask_all([parse_host("@web1")], SERVICES, sockets=(), timeout_seconds=5)
+
+
 def say(text: bytes) -> Callable[[socket.socket], None]:
     def behave(connection: socket.socket) -> None:
         connection.recv(4096)
@@ -507,7 +549,11 @@ def test_listing_services_stays_within_its_budget_of_cpu(daemon: Daemons) -> Non
 
     def cpu_seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert ctl("list", "services", at).returncode == 0
+        # A coverage run that also traces children would measure itself.
+        assert (
+            ctl("list", "services", at, COVERAGE_PROCESS_CONFIG="", COVERAGE_PROCESS_START="").returncode
+            == 0
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
