@@ -7,7 +7,7 @@ Until the rename there is no release, whatever happens; after it, it is complete
 a crash before it is swept away by the next checkout or `discard`.
 """
 
-# ruff: noqa: PTH - paths are bytes here: names in git need not be UTF-8
+# ruff: noqa: PTH102, PTH101, PTH211, PTH115, PTH123 - paths are bytes: names in git need not be UTF-8
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ builder holds a lock on its scratch directory; the kernel drops the lock with th
 scratch directory without a lock is what a crash left, and `sweep` may take it away.
 """
 
-# ruff: noqa: PTH - this works on descriptors, which pathlib does not
+# ruff: noqa: PTH105, PTH108, PTH123, PTH208 - descriptors, which pathlib does not know
 
 from __future__ import annotations
 

@@ -64,13 +64,14 @@ class SharedStore:
 
     def prepare(self, branch: str) -> None:
         """Create the store if it is not there; clear what a crash left, once in a process."""
+        if not self._opened:
+            sweep(self.path.parent, layout.SCRATCH)
         if not self.path.is_dir():
             self.objects.close()
             layout.create(self.path, self.upstream, branch)
         elif not self._opened:
             layout.repair(self.path, self.upstream, branch)
             sweep(self.path, SCRATCH)
-            sweep(self.path.parent, layout.SCRATCH)
             self._forget_lost_tips()
         self._opened = True
 

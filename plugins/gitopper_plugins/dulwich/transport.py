@@ -198,7 +198,7 @@ def _ssh_argv(address: SshAddress, credentials: Credentials, deadline: Deadline)
 def _upload_pack_argv(path: str) -> Sequence[str]:
     if git := shutil.which("git"):
         return [git, "upload-pack", "--timeout=600", path]
-    return [sys.executable, "-m", "dulwich", "upload-pack", path]
+    return [sys.executable, "-m", "gitopper_plugins.dulwich.serve", path]
 
 
 def git_environment() -> Mapping[str, str]:

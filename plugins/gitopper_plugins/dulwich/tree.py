@@ -3,7 +3,7 @@
 A repository is not trusted: whoever can push could otherwise make a root process write outside
 of the release, or publish a link to a file of the host. Refused, with the path in the message:
 
-* names that are no plain names: ``.``, ``..``, with a slash, ``.git`` in any spelling that some
+* names that are no plain names: ``.``, ``..`` or other dots and spaces alone, with a slash, ``.git`` in any spelling that some
   file system takes for it, or twice in one directory;
 * symlinks that lead out of their mapping: absolute ones, those that climb above the mapped
   directory, and those with a ``..`` after a name, as ``a/../b``. With ``..`` at the front only, each
@@ -41,7 +41,7 @@ __all__ = [
 DIRECTORY, FILE, SYMLINK, SUBMODULE = 0o040000, 0o100000, 0o120000, 0o160000
 
 MAX_DEPTH = 128
-MAX_ITEMS = 500_000
+MAX_ITEMS = 200_000
 MAX_TARGET_BYTES = 4095
 
 

@@ -1,0 +1,29 @@
+"""The builtin git plugin keeps the contracts of fetch and checkout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gitopper_plugins.dulwich import DulwichPlugin
+from libgitopper.testing.git import CheckoutContract, FetchContract
+
+
+@pytest.fixture
+def dulwich_plugin() -> Iterator[DulwichPlugin]:
+    plugin = DulwichPlugin()
+    yield plugin
+    plugin.close()
+
+
+class TestDulwichFetch(FetchContract):
+    @pytest.fixture
+    def plugin(self, dulwich_plugin: DulwichPlugin) -> object:
+        return dulwich_plugin
+
+
+class TestDulwichCheckout(CheckoutContract):
+    @pytest.fixture
+    def plugin(self, dulwich_plugin: DulwichPlugin) -> object:
+        return dulwich_plugin
