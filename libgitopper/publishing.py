@@ -38,7 +38,7 @@ class Publishing:
             PublishError: it can't be shown; what is deployed is shown still.
             StateError: the attempt could not be written; nothing was published.
         """
-        self._clear(service, deployed)
+        cleared = self._clear(service, deployed)
         content = release.content
         # Written first: a crash from here on leaves the reload owed, and names what is published.
         self._state.begin(
@@ -51,25 +51,26 @@ class Publishing:
         try:
             self._hooks.publish(service, release)
         except Exception:
-            if deployed and stale.in_the_way:
+            if deployed and (cleared or stale.in_the_way):
                 self._put_back(deployed)
             raise
         if stale.aside:
             self._hooks.withdraw(stale.aside, keep_live=True)
 
-    def _clear(self, service: Service, deployed: Deployed | None) -> None:
-        """Withdraw what an unfinished attempt left at paths of settings that are past.
+    def _clear(self, service: Service, deployed: Deployed | None) -> bool:
+        """Withdraw what an unfinished attempt left at paths of settings that are past; tell whether it did.
 
         It comes before the next attempt is written, because nothing else remembers those paths.
         What is at the paths of the deployed release is left to `publish`, which has the new one.
         """
         attempt = self._state.attempt(service.name)
         if attempt is None or (deployed and attempt.service.placement == deployed.service.placement):
-            return
+            return False
         stale = Stale.of(attempt.service, service)
-        for former in (stale.in_the_way, stale.aside):
-            if former:
-                self._hooks.withdraw(former, keep_live=not stale.moved)
+        formers = [former for former in (stale.in_the_way, stale.aside) if former]
+        for former in formers:
+            self._hooks.withdraw(former, keep_live=not stale.moved)
+        return bool(formers)
 
     def _put_back(self, deployed: Deployed) -> None:
         """Publish again what made way for a release that then could not be published."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.simulated import SimulatedHost
+from tests.support.simulatedhost import SimulatedHost
 
 
 @pytest.fixture

@@ -86,6 +86,13 @@ OLD, NEW, SAME = content(A, "1"), content(B, "2"), content(B, "1")
             [Reason.SETTINGS], (), id="another owner",
         ),
         pytest.param(
+            {
+                "deployed": evolve(deployed_of(OLD), release="named otherwise"),
+                "published": Published(release="named otherwise"),
+            },
+            OLD, Verb.DEPLOY, [Reason.SETTINGS], (), id="another way to name releases",
+        ),
+        pytest.param(
             {"service": service(readonly=True)}, OLD, Verb.DEPLOY, [Reason.SETTINGS], (), id="read-only",
         ),
         pytest.param(

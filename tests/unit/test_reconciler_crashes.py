@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from libgitopper import Service
-from tests.support.simulated import BRANCH, Crash, SimulatedHost
+from tests.support.simulated import BRANCH, Crash
+from tests.support.simulatedhost import SimulatedHost
 
 Flow = Callable[[SimulatedHost], Service]
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from libgitopper import IntentKind, PublishError, ReloadError, Service
-from tests.support.simulated import BRANCH, Crash, SimulatedHost
+from tests.support.simulated import BRANCH, Crash
+from tests.support.simulatedhost import SimulatedHost
 
 LINKS = st.sampled_from(
     [
