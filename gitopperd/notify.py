@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 
 __all__ = ["Notifier"]
 
@@ -17,11 +17,17 @@ log = logging.getLogger(__name__)
 
 
 class Notifier:
-    """Tells the service manager how we are."""
+    """Tells the service manager how we are.
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._address = environ.get("NOTIFY_SOCKET", "")
+    It takes the manager's variables out of `environ`: they are for this process, and a program that
+    it runs would speak for it.
+    """
+
+    def __init__(self, environ: MutableMapping[str, str]) -> None:
         self._watchdog_seconds = _watchdog_seconds(environ)
+        self._address = environ.pop("NOTIFY_SOCKET", "")
+        for name in ("WATCHDOG_USEC", "WATCHDOG_PID"):
+            environ.pop(name, None)
 
     def send(self, *assignments: str) -> None:
         """Send such as ``READY=1``; a manager that does not listen is no reason to fail."""
