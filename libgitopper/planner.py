@@ -98,11 +98,12 @@ def make_plan(
         return Plan(verb=Verb.DEPLOY, reasons=(Reason.FIRST,), target=target)
     release = target.release_id(service)
     changed = _changed(deployed.content, target)
+    # Before the pass the paths showed the deployed release, or an attempt's: what it replaces is no reason.
+    known = {release, deployed.release, attempt.release if attempt else release}
     tests = (
         (bool(changed), Reason.CONTENT),
         (_settings_changed(service, deployed, release, changed), Reason.SETTINGS),
-        # Before the pass the paths showed the deployed release: what it replaces is no reason.
-        (published.release not in {release, deployed.release}, Reason.UNPUBLISHED),
+        (published.release not in known, Reason.UNPUBLISHED),
         (attempt is not None, Reason.UNFINISHED),
     )
     reasons = tuple(reason for holds, reason in tests if holds)
