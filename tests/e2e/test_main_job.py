@@ -1,4 +1,4 @@
-"""The main job on a real host: git server, gitopperd, systemd, nginx, prometheus. Judged by the services."""
+"""The main job on a real host, with nginx, prometheus and units of all kinds, judged by what they say."""
 
 from __future__ import annotations
 
