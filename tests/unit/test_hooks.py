@@ -379,7 +379,7 @@ def current_api() -> dict[str, Any]:
 
 
 def test_the_signatures_are_those_of_the_snapshot() -> None:
-    """A change that only adds a field with a default needs a new snapshot; any other a new HOOK_API, too.
+    """What only adds (a hook, a field with a default) needs a new snapshot; the rest a new HOOK_API, too.
 
     To write it: ``python -m tests.unit.test_hooks``.
     """
