@@ -92,7 +92,7 @@ def print_new(reloads: Path, seen: int) -> int:
     return len(text)
 
 
-def demonstrate(root: Path, host: str) -> int:
+def demonstrate(root: Path, host: str, port: int) -> int:
     """Push two commits and show them arriving; return how much of the reloads was shown."""
     work, reloads = root / "work", root / "reloads"
     first = git("rev-parse", "HEAD", cwd=work)
@@ -113,7 +113,7 @@ Yours now, in another terminal:
   {ctl} state unfreeze {host} {SERVICE}
   {ctl} state rollback {host} {SERVICE} {first[:12]}
   git -C {root}/gitopper/{SERVICE} log --oneline
-  curl -s http://{host[1:]}/metrics | grep gitopper_service
+  curl -s http://127.0.0.1:{port}/metrics | grep gitopper_service
 
 and push commits of your own from {work}
 
@@ -127,7 +127,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="gitopper-demo-") as name:
         root, port = Path(name), free_port()
-        upstream, host = root / "upstream.git", f"@localhost:{port}"
+        upstream, host = root / "upstream.git", f"@unix:{root}/gitopperd.sock"
         git("init", "-q", "--bare", "-b", "main", str(upstream), cwd=root)
         git("clone", "-q", str(upstream), "work", cwd=root)
         commit(root / "work", "Good morning")
@@ -138,7 +138,7 @@ def main() -> int:
         # A session of its own: Ctrl-C reaches this script, which then stops the daemon itself.
         daemon = subprocess.Popen(command, start_new_session=True)
         try:
-            seen = demonstrate(root, host)
+            seen = demonstrate(root, host, port)
             while daemon.poll() is None:
                 seen = print_new(root / "reloads", seen)
                 time.sleep(0.3)

@@ -44,6 +44,7 @@ class Daemon:
         config: Config,
         hooks: Hooks,
         state: StateStore,
+        threads: Threads,
         now: Callable[[], datetime],
         rng: random.Random,
         observe_seconds: Callable[[float], None],
@@ -51,7 +52,7 @@ class Daemon:
         self._config = config
         self._state = state
         self._reconciler = Reconciler(hooks=hooks, state=state, now=now)
-        self._threads = Threads()
+        self._threads = threads
         self._restored = False
         self._applying = asyncio.Lock()
         self.board = Board(hooks=hooks, now=now)
@@ -100,13 +101,6 @@ class Daemon:
             await self._withdraw_orphans()
             await self._restore(recruits)
             self._crew.start(recruits)
-
-    def close(self, grace_seconds: float) -> bool:
-        """Let passes that run end for so long; return whether every thread has ended.
-
-        A pass that is cut off later is repeated at the next start: its attempt is on disk.
-        """
-        return self._threads.close(grace_seconds)
 
     @property
     def followers(self) -> tuple[Follower, ...]:

@@ -8,10 +8,11 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
+from gitopperd.guard import Attempted
 from libgitopper import Event, hookimpl
 from libgitopper.status import one_line
 
-__all__ = ["EventLog", "set_up_logging"]
+__all__ = ["EventLog", "audit_log", "set_up_logging"]
 
 log = logging.getLogger(__name__)
 
@@ -82,3 +83,13 @@ class EventLog:
         )
         level = LEVELS.get(event.kind, logging.INFO)
         log.log(level, "%s: %s %s", subject, event.kind, details, extra={"event": event})
+
+
+def audit_log(attempted: Attempted) -> None:
+    """Write what somebody asked for to the log."""
+    who = attempted.who or "somebody unknown"
+    about = f" {attempted.service}" if attempted.service else ""
+    reason = f": {attempted.reason}" if attempted.reason else ""
+    level = logging.INFO if attempted.status < 400 else logging.WARNING
+    line = f"{who} from {attempted.origin}: {attempted.action}{about}: {attempted.status}{reason}"
+    log.log(level, "%s", one_line(line))

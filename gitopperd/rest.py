@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
-
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from gitopperd.daemon import Daemon, UnknownService
-from libgitopper import GitopperError, Status, UnknownRevision
+from gitopperd.daemon import Daemon
+from gitopperd.errors import answer, error, errors_as_json
+from gitopperd.guard import Guard
+from gitopperd.routes import IDENTITY, Open, Route, register
+from libgitopper import Role, Status
 
-__all__ = ["make_app"]
-
-log = logging.getLogger(__name__)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+__all__ = ["ROUTES", "make_app"]
 
 DAEMON = web.AppKey("daemon", Daemon)
 REGISTRY = web.AppKey("registry", CollectorRegistry)
@@ -25,63 +19,13 @@ REGISTRY = web.AppKey("registry", CollectorRegistry)
 MAX_BODY_BYTES = 64 * 1024
 
 
-def make_app(daemon: Daemon, registry: CollectorRegistry) -> web.Application:
+def make_app(daemon: Daemon, registry: CollectorRegistry, guard: Guard) -> web.Application:
     """Return the application that serves `daemon`."""
-    app = web.Application(middlewares=[errors_as_json], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[errors_as_json, guard.middleware()], client_max_size=MAX_BODY_BYTES)
     app[DAEMON] = daemon
     app[REGISTRY] = registry
-    app.add_routes(
-        [
-            web.get("/list/machines", list_machines),
-            web.get("/list/services", list_services),
-            web.get("/list/service/{service}", list_service),
-            web.post("/state/freeze/{service}", freeze),
-            web.post("/state/unfreeze/{service}", unfreeze),
-            web.post("/state/rollback/{service}/{hash}", rollback),
-            web.post("/do/pull/{service}", pull),
-            web.get("/metrics", metrics),
-            web.get("/healthz", healthz),
-            web.get("/readyz", readyz),
-        ]
-    )
+    register(app, ROUTES)
     return app
-
-
-@web.middleware
-async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error as ``{"error": {"code", "message"}}``."""
-    try:
-        return await handler(request)
-    except UnknownService as exc:
-        return error(404, "unknown-service", str(exc))
-    except UnknownRevision as exc:
-        return error(404, "unknown-revision", str(exc))
-    except GitopperError as exc:
-        return error(503, "unavailable", str(exc))
-    except web.HTTPException as exc:
-        code = (exc.reason or "error").lower().replace(" ", "-")
-        message = f"{request.method} {request.path}: {exc.reason}"
-        headers = {"Allow": exc.headers["Allow"]} if "Allow" in exc.headers else None
-        return error(exc.status, code, message, headers)
-    except Exception:
-        log.exception("%s %s failed in a way that nobody foresaw", request.method, request.path)
-        return error(500, "internal", "an internal error; the daemon's log has the details")
-
-
-def error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Return the one shape that every error has."""
-    body = {"error": {"code": code, "message": message}}
-    return web.json_response(body, status=status, headers=headers, dumps=dumps)
-
-
-def dumps(value: Any) -> str:
-    """JSON as a person can read it with curl: one line, UTF-8, with its line end."""
-    return json.dumps(value, ensure_ascii=False) + "\n"
-
-
-def answer(body: Any, status: int = 200) -> web.Response:
-    """Return `body` as JSON."""
-    return web.json_response(body, status=status, dumps=dumps)
 
 
 def member(request: web.Request, status: Status) -> dict[str, str]:
@@ -104,8 +48,10 @@ async def list_machines(request: web.Request) -> web.Response:
 
 
 async def list_services(request: web.Request) -> web.Response:
-    """Every service of this host."""
-    return answer({"services": [member(request, status) for status in request.app[DAEMON].board]})
+    """Every service of this host that the asker may see."""
+    may = request[IDENTITY].may
+    statuses = [status for status in request.app[DAEMON].board if may(Role.READ, status.service)]
+    return answer({"services": [member(request, status) for status in statuses]})
 
 
 async def list_service(request: web.Request) -> web.Response:
@@ -140,6 +86,8 @@ async def pull(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """Metrics in Prometheus' text format."""
+    if not request[IDENTITY].may_everywhere(Role.READ):
+        return error(403, "forbidden", "metrics show every service, and your role is limited to some")
     body = generate_latest(request.app[REGISTRY])
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
@@ -150,8 +98,48 @@ async def healthz(_request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """200 once every upstream was polled and every service had a pass; 503 with what is awaited."""
-    waiting = request.app[DAEMON].waiting
-    if waiting:
-        return answer({"status": "waiting", "for": list(waiting)}, status=503)
+    """200 once every upstream was polled and every service had a pass; 503 with how much is awaited."""
+    if waiting := len(request.app[DAEMON].waiting):
+        return answer({"status": "waiting", "for": waiting}, status=503)
     return answer({"status": "ready"})
+
+
+ROUTES = (
+    Route(
+        method="GET", path="/list/machines", handler=list_machines, access=Role.READ,
+        summary="Every machine that the configuration names.",
+    ),
+    Route(
+        method="GET", path="/list/services", handler=list_services, access=Role.READ,
+        summary="Every service of this host.",
+    ),
+    Route(
+        method="GET", path="/list/service/{service}", handler=list_service, access=Role.READ,
+        summary="One service of this host.",
+    ),
+    Route(
+        method="POST", path="/state/freeze/{service}", handler=freeze, access=Role.OPERATE,
+        summary="Stop tracking upstream.",
+    ),
+    Route(
+        method="POST", path="/state/unfreeze/{service}", handler=unfreeze, access=Role.OPERATE,
+        summary="Track upstream again.",
+    ),
+    Route(
+        method="POST", path="/state/rollback/{service}/{hash}", handler=rollback, access=Role.OPERATE,
+        summary="Pin a service to an older commit.",
+    ),
+    Route(
+        method="POST", path="/do/pull/{service}", handler=pull, access=Role.OPERATE,
+        summary="Poll the upstream of a service now.",
+    ),
+    Route(method="GET", path="/metrics", handler=metrics, access=Role.READ, summary="Metrics."),
+    Route(
+        method="GET", path="/healthz", handler=healthz, access=Open.PUBLIC,
+        summary="Whether the daemon is alive.",
+    ),
+    Route(
+        method="GET", path="/readyz", handler=readyz, access=Open.PUBLIC,
+        summary="Whether the first round is complete.",
+    ),
+)  # fmt: skip

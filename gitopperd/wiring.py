@@ -13,15 +13,18 @@ import sys
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 
+from aiohttp import web
 from attrs import frozen
 from prometheus_client import CollectorRegistry
 
 from gitopperd.daemon import Daemon
+from gitopperd.guard import Guard
 from gitopperd.listen import Address, listening
-from gitopperd.logs import EventLog
+from gitopperd.logs import EventLog, audit_log
 from gitopperd.metrics import BoardCollector, Meters
 from gitopperd.notify import Notifier
 from gitopperd.rest import make_app
+from gitopperd.threads import Threads
 from libgitopper import Config, Hooks, State, StateError, StateStore, load_plugins
 from libgitopper.reconciler import utc_now
 
@@ -58,26 +61,28 @@ def serve(settings: Settings) -> int:
     hooks.register(EventLog(), name="log")
     hooks.register(meters, name="metrics")
     with _locked(settings.state_dir), StateStore(settings.state_dir / "state.db") as state:
+        threads = Threads()
         daemon = Daemon(
             config=settings.config,
             hooks=hooks,
             state=state,
+            threads=threads,
             now=utc_now,
             rng=random.Random(),  # noqa: S311 - it spreads polls, it guards nothing
             observe_seconds=meters.observe_seconds,
         )
         registry.register(BoardCollector(daemon))
         _greet(settings, hooks)
-        main = _once(daemon) if settings.once else _run(daemon, settings, registry)
+        guard = Guard(hooks=hooks, threads=threads, config=settings.config, audit=audit_log)
+        main = _once(daemon) if settings.once else _run(daemon, settings, make_app(daemon, registry, guard))
         code = asyncio.run(_until_signalled(main))
-        if not daemon.close(GRACE_SECONDS):
+        if not threads.close(GRACE_SECONDS):
             _leave(code)
     return code
 
 
-async def _run(daemon: Daemon, settings: Settings, registry: CollectorRegistry) -> int:
+async def _run(daemon: Daemon, settings: Settings, app: web.Application) -> int:
     notifier = Notifier(os.environ)
-    app = make_app(daemon, registry)
     async with listening(app, settings.address, settings.unix_socket) as address:
         log.info(
             "answering on %s%s", address, f" and {settings.unix_socket}" if settings.unix_socket else ""

@@ -3,8 +3,10 @@
 Everything that a plugin or a tool of your own needs is exported here; nothing else is promised.
 """
 
-from libgitopper.config import Config, Overrides, load_config, parse_duration
+from libgitopper.access import AuthRequest, Grant, Identity, Role, TlsPeer, UnixPeer
+from libgitopper.config import Api, AuthSettings, Config, Overrides, Webhook, load_config, parse_duration
 from libgitopper.errors import (
+    AccessDenied,
     AuthError,
     CheckoutError,
     CommandError,
@@ -60,8 +62,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "HOOK_API",
+    "AccessDenied",
+    "Api",
     "Attempt",
     "AuthError",
+    "AuthRequest",
+    "AuthSettings",
     "BrokenPlugin",
     "CheckoutError",
     "CheckoutRequest",
@@ -76,7 +82,9 @@ __all__ = [
     "Event",
     "FetchRequest",
     "GitopperError",
+    "Grant",
     "Hooks",
+    "Identity",
     "Intent",
     "IntentKind",
     "Mapping",
@@ -94,6 +102,7 @@ __all__ = [
     "ReloadError",
     "ReloadRequest",
     "Reloaded",
+    "Role",
     "Service",
     "Source",
     "SourceError",
@@ -104,10 +113,13 @@ __all__ = [
     "Status",
     "StepError",
     "Store",
+    "TlsPeer",
     "TreeEntry",
+    "UnixPeer",
     "UnknownRevision",
     "Verb",
     "Watch",
+    "Webhook",
     "aim",
     "derive",
     "hookimpl",

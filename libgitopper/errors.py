@@ -1,17 +1,18 @@
 """Everything that gitopper raises on purpose.
 
-* GitopperError
-  x ConfigError        a configuration that can't be used; holds every problem found
-  x PluginError        a plugin that can't be loaded, or a job that no plugin takes
-  x StateError         the state store can't be read or written
-  x UnknownRevision    a hash that names no commit which the service may go to
-  * StepError          a step of a reconcile failed; knows its service and whether a retry can help
-    + SourceError      the upstream can't be reached, or refuses
-      - AuthError      the upstream refuses our credentials
-    + CheckoutError    a release can't be made of a revision
-    + PublishError     a release can't be shown at its mappings
-    + ReloadError      the service did not take the release
-    + CommandError     a command failed, could not start, or ran out of time
+GitopperError
+ConfigError          a configuration that can't be used; holds every problem found
+PluginError          a plugin that can't be loaded, or a job that no plugin takes
+StateError           the state store can't be read or written
+UnknownRevision      a hash that names no commit which the service may go to
+AccessDenied         credentials that an auth plugin knows, and refuses
+StepError            a step of a reconcile failed; knows its service, and whether a retry can help
+SourceError      the upstream can't be reached, or refuses
+AuthError    the upstream refuses our credentials
+CheckoutError    a release can't be made of a revision
+PublishError     a release can't be shown at its mappings
+ReloadError      the service did not take the release
+CommandError     a command failed, could not start, or ran out of time
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 from attrs import frozen
 
 __all__ = [
+    "AccessDenied",
     "AuthError",
     "CheckoutError",
     "CommandError",
@@ -71,6 +73,13 @@ class StateError(GitopperError):
 
 class UnknownRevision(GitopperError):  # noqa: N818 - it reads as what it is at each raise
     """A hash that names no commit, or more than one, or one that the service must not go to."""
+
+
+class AccessDenied(GitopperError):  # noqa: N818 - it reads as what it is at the raise
+    """An auth plugin refuses: the credentials are its own kind, and not good. The text goes to the client.
+
+    It helps the honest (``the token has expired``) and tells an attacker nothing.
+    """
 
 
 class StepError(GitopperError):

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import pluggy
 from attrs import field, frozen
 
+from libgitopper.access import AuthRequest, Identity
 from libgitopper.errors import PluginError
 from libgitopper.hookspecs import (
     HOOKS,
@@ -153,6 +154,28 @@ class Hooks:
         """Make the service take its release."""
         reloaded: Reloaded | None = self.manager.hook.gitopper_reload(request=request)
         return self._answered(reloaded, "gitopper_reload", f"reload = {request.service.reload!r}")
+
+    def identify(self, request: AuthRequest) -> Identity | None:
+        """Ask the auth plugin that `request` names who is asking.
+
+        Raises:
+            AccessDenied: it refuses.
+            PluginError: there is no such plugin, or it does not do auth.
+        """
+        for implementation in self.manager.hook.gitopper_auth.get_hookimpls():
+            if implementation.plugin_name == request.plugin:
+                return cast("Identity | None", implementation.function(request))
+        return self._answered(None, "gitopper_auth", f"auth plugin {request.plugin!r}")
+
+    def auth_problems(self, plugin: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return what is wrong with the settings of an auth plugin, a line each."""
+        implementations = self.manager.hook.gitopper_auth.get_hookimpls()
+        names = sorted(implementation.plugin_name for implementation in implementations)
+        if plugin not in names:
+            broken = "".join(f"; {b}" for b in self.broken)
+            return (f"no such auth plugin; installed: {', '.join(names) or 'none'}{broken}",)
+        found = self.manager.hook.gitopper_auth_settings(plugin=plugin, settings=settings)
+        return tuple(problem for problems in found for problem in problems)
 
     def event(self, event: Event) -> None:
         """Tell every observer; what one raises is logged, and the others still hear of it."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import pluggy
 from attrs import field, frozen
 
+from libgitopper.access import AuthRequest, Identity
 from libgitopper.model import Content, Credentials, Release, Service
 
 __all__ = [
@@ -214,6 +215,24 @@ class Specs:
 
         Raises:
             ReloadError: it did not; the text holds the service manager's own words.
+        """
+
+    @hookspec
+    def gitopper_auth(self, request: AuthRequest) -> Identity | None:
+        """Tell who is asking. The plugins that the config names are asked in its order, each by its name.
+
+        None: no credentials of this plugin's kind came with the request; the next one is asked.
+
+        Raises:
+            AccessDenied: such credentials came, and are not good. Nobody else is asked.
+        """
+
+    @hookspec
+    def gitopper_auth_settings(self, plugin: str, settings: Mapping[str, Any]) -> Sequence[str] | None:
+        """Return what is wrong with the table ``[auth.<plugin>]``: ``key: what, and what to write`` each.
+
+        Asked when a configuration is read, so that a mistake refuses the configuration and not
+        every request. None: not my table. An empty list: it is fine.
         """
 
     @hookspec

@@ -11,6 +11,7 @@ import tomli
 from attrs import field, frozen
 
 from libgitopper.config import keys as k
+from libgitopper.config.api import Api, AuthSettings, Webhook, read_api, read_auth, read_webhooks
 from libgitopper.config.entries import Defaults, Entry, check_credentials, read_entry
 from libgitopper.config.machines import runs_here
 from libgitopper.config.problems import Problems, shown
@@ -22,7 +23,13 @@ from libgitopper.model import Service
 
 __all__ = ["Config", "Overrides", "default_mount", "load_config", "parse_config"]
 
-TOP = {"global": "[global]", "services": "[[services]]"}
+TOP = {
+    "global": "[global]",
+    "services": "[[services]]",
+    "api": "[api]",
+    "auth": "[auth]",
+    "webhooks": "[[webhooks]]",
+}
 
 
 @frozen(kw_only=True)
@@ -62,6 +69,13 @@ class Config:
     """The global mount."""
     interval_seconds: float
     """The global interval."""
+
+    api: Api = field(factory=Api)
+    """How the daemon answers over TCP."""
+    auth: tuple[AuthSettings, ...] = ()
+    """The auth plugins, in the order in which they are asked."""
+    webhooks: tuple[Webhook, ...] = ()
+    """Who may say that there is news."""
 
     @property
     def stores(self) -> Path:
@@ -129,6 +143,8 @@ def parse_config(
     defaults = _defaults(document, default_mount(root=root, environ=environ), root, overrides, problems)
     entries = _entries(document, defaults, problems)
     check_hosts(entries, hosts, defaults.mount, problems)
+    api, auth = read_api(document, problems), read_auth(document, problems)
+    webhooks = read_webhooks(document, problems)
     if problems or defaults.mount is None:
         raise ConfigError(origin, problems.in_file_order(document))
     return Config(
@@ -137,6 +153,9 @@ def parse_config(
         services=tuple(e.service for e in entries if e.service and runs_here(e.machines, hosts)),
         mount=defaults.mount,
         interval_seconds=Layers(defaults.layers).value(k.INTERVAL),
+        api=api,
+        auth=auth,
+        webhooks=webhooks,
     )
 
 
@@ -192,7 +211,7 @@ def _not_at_top(name: str) -> str:
         return f"unknown table; did you mean {TOP[close[0]]}?"
     if name in k.HOMES:
         return f"this key stands outside of any table; move it to {k.HOMES[name]}"
-    return "unknown; remove it: a configuration has one [global] and any number of [[services]]"
+    return "unknown; remove it: a configuration has [global], [api], [auth], [[webhooks]] and [[services]]"
 
 
 def _entries(document: Mapping[str, object], defaults: Defaults, problems: Problems) -> tuple[Entry, ...]:

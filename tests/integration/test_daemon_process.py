@@ -34,7 +34,7 @@ def test_it_answers_before_the_first_checkout_is_done(site: Site) -> None:
         assert daemon.ask("GET", "/healthz") == (200, {"status": "alive"})
         status, answer = daemon.ask("GET", "/readyz")
         assert status == 503
-        assert any("first poll" in what for what in answer["for"])
+        assert answer["for"] >= 1
         assert daemon.get("/list/machines") == {"machines": ["*"]}
 
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import ProxyHandler, build_opener
 
 BIN = Path(sys.executable).parent
 WAIT_SECONDS = 20.0
 
 Answer = dict[str, Any]
-
-_open = build_opener(ProxyHandler({})).open
 
 
 class Daemon:
@@ -100,20 +100,24 @@ class Daemon:
         """POST, any status."""
         return self.ask("POST", path)[1]
 
-    def ask(self, method: str, path: str) -> tuple[int, Answer]:
-        """Return status and JSON body."""
-        request = Request(f"http://127.0.0.1:{self.port}{path}", method=method)
-        try:
-            with _open(request, timeout=10) as response:
-                return response.status, json.loads(response.read())
-        except HTTPError as exc:
-            with exc:
-                return exc.code, json.loads(exc.read())
+    def ask(self, method: str, path: str, *, tcp: bool = False) -> tuple[int, Answer]:
+        """Return status and JSON body; over the Unix socket, where we are known, or over TCP."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        with contextlib.closing(connection):
+            if not tcp:
+                connection.sock = socket.socket(socket.AF_UNIX)
+                connection.sock.settimeout(10)
+                connection.sock.connect(str(self.home / "gitopperd.sock"))
+            connection.request(method, path)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
 
     def metrics(self) -> dict[str, float]:
         """Return every sample: name with labels, as exposed, to value."""
-        with _open(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as response:
-            lines = response.read().decode().splitlines()
+        with build_opener(ProxyHandler({})).open(
+            f"http://127.0.0.1:{self.port}/metrics", timeout=10
+        ) as got:
+            lines = got.read().decode().splitlines()
         samples = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, value in samples}
 

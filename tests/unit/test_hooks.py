@@ -37,6 +37,7 @@ from libgitopper import (
     hookspecs,
     load_plugins,
 )
+from libgitopper.access import AuthRequest, Grant, Identity, TlsPeer, UnixPeer
 
 SNAPSHOT = Path(__file__).with_name("hook_api_snapshot.json")
 
@@ -362,7 +363,10 @@ def _members(protocol: type) -> dict[str, str]:
 def current_api() -> dict[str, Any]:
     """Everything that a plugin's code relies on."""
     specs = {name: getattr(hookspecs.Specs, name) for name in hookspecs.HOOKS}
-    values = [FetchRequest, CheckoutRequest, MountRequest, Published, ReloadRequest, Reloaded, Event]
+    values = [
+        FetchRequest, CheckoutRequest, MountRequest, Published, ReloadRequest, Reloaded, Event,
+        AuthRequest, Identity, Grant, UnixPeer, TlsPeer,
+    ]  # fmt: skip
     return {
         "version": HOOK_API,
         "hooks": {

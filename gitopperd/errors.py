@@ -1,0 +1,53 @@
+"""Errors as the API shows them: one JSON shape, whatever went wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from gitopperd.daemon import UnknownService
+from gitopperd.routes import Handler
+from libgitopper import GitopperError, UnknownRevision
+
+__all__ = ["answer", "error", "errors_as_json"]
+
+log = logging.getLogger(__name__)
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every error as ``{"error": {"code", "message"}}``."""
+    try:
+        return await handler(request)
+    except UnknownService as exc:
+        return error(404, "unknown-service", str(exc))
+    except UnknownRevision as exc:
+        return error(404, "unknown-revision", str(exc))
+    except GitopperError as exc:
+        return error(503, "unavailable", str(exc))
+    except web.HTTPException as exc:
+        code = (exc.reason or "error").lower().replace(" ", "-")
+        message = f"{request.method} {request.path}: {exc.reason}"
+        headers = {"Allow": exc.headers["Allow"]} if "Allow" in exc.headers else None
+        return error(exc.status, code, message, headers)
+    except Exception:
+        log.exception("%s %s failed in a way that nobody foresaw", request.method, request.path)
+        return error(500, "internal", "an internal error; the daemon's log has the details")
+
+
+def error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return the one shape that every error has."""
+    return answer({"error": {"code": code, "message": message}}, status=status, headers=headers)
+
+
+def answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return `body` as JSON that a person can read with curl: one line, UTF-8, with its line end."""
+    return web.json_response(body, status=status, headers=headers, dumps=_dumps)
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) + "\n"

@@ -1,0 +1,118 @@
+"""Who asks, and what they may: the values that auth plugins take and give.
+
+Nothing here knows a web framework: a plugin that is written against these values outlives it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from attrs import field, frozen
+
+__all__ = ["AuthRequest", "Grant", "Identity", "Role", "TlsPeer", "UnixPeer"]
+
+
+class Role(enum.IntEnum):
+    """What an identity may do. Each role includes those before it."""
+
+    READ = 1
+    """Lists, events, history, metrics."""
+    OPERATE = 2
+    """Freeze, unfreeze, rollback, pull."""
+    ADMIN = 3
+    """Reload the configuration, read the audit log, and what else concerns the daemon."""
+
+    @classmethod
+    def named(cls, name: str) -> Role:
+        """Return the role that the config calls `name`: read, operate or admin.
+
+        Raises:
+            ValueError: there is no such role.
+        """
+        try:
+            return cls[name.upper()]
+        except KeyError:
+            raise ValueError(f'{name!r} is no role; write "read", "operate" or "admin"') from None
+
+
+@frozen(kw_only=True)
+class Grant:
+    """A role, for the services whose name matches one of some globs."""
+
+    role: Role
+    services: tuple[str, ...] = ("*",)
+
+    def covers(self, role: Role, service: str | None) -> bool:
+        """Tell whether this grants `role` for `service`; None asks for any service at all."""
+        if role > self.role:
+            return False
+        return service is None or any(fnmatchcase(service, glob) for glob in self.services)
+
+    @property
+    def unlimited(self) -> bool:
+        """True when it holds for every service."""
+        return "*" in self.services
+
+
+@frozen(kw_only=True)
+class Identity:
+    """Somebody whom an auth plugin knows."""
+
+    name: str
+    """For the audit log, as ``token:deploy`` or ``uid 0 (root)``; never a secret."""
+    grants: tuple[Grant, ...]
+
+    def may(self, role: Role, service: str | None = None) -> bool:
+        """Tell whether this identity has `role` for `service`; None asks for any service at all."""
+        return any(grant.covers(role, service) for grant in self.grants)
+
+    def may_everywhere(self, role: Role) -> bool:
+        """Tell whether this identity has `role` without a limit to some services."""
+        return any(grant.role >= role and grant.unlimited for grant in self.grants)
+
+
+@frozen(kw_only=True)
+class UnixPeer:
+    """The process at the other end of a Unix socket, as the kernel tells."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+@frozen(kw_only=True)
+class TlsPeer:
+    """The client's certificate, verified by the TLS library against the configured CA."""
+
+    subject: str
+    """As ``CN=web1,O=Example``: attributes in the order of the certificate."""
+    names: tuple[str, ...]
+    """Subject alternative names, as ``DNS:web1.example.net`` or ``email:ops@example.net``."""
+    fingerprint: str
+    """SHA-256 of the certificate, 64 lower-case hex digits."""
+
+
+@frozen(kw_only=True)
+class AuthRequest:
+    """One request to the API, as an auth plugin sees it."""
+
+    plugin: str
+    """Name of the plugin that is asked, as in ``plugins`` of ``[auth]``. A plugin that goes by another
+    name answers None."""
+    settings: Mapping[str, Any]
+    """The plugin's own table of the config, ``[auth.<plugin>]``, as written; empty where there is none."""
+    method: str
+    """Upper case."""
+    path: str
+    """Raw, as it came: percent-encoded, with its query."""
+    headers: Mapping[str, str] = field(repr=False)
+    """Names in lower case; values of a header that came several times are joined by ``, ``."""
+    peer: str | None = None
+    """IP address of the client; None over a Unix socket."""
+    unix: UnixPeer | None = None
+    """Over a Unix socket."""
+    tls: TlsPeer | None = None
+    """When the client showed a certificate."""
