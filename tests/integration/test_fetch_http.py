@@ -11,7 +11,7 @@ import pytest
 
 from gitopper_plugins.dulwich import DulwichPlugin
 from libgitopper import AuthError, Credentials, FetchRequest, SourceError, Store
-from tests.support.gitserver import HttpServer, http_server
+from tests.support.gitserver import HttpServer, http_server, make_certificate
 from tests.support.upstream import Upstream, git, import_history
 
 SECRET = "s3cr3t-and-never-shown"
@@ -261,6 +261,63 @@ def test_redirect_in_circles_ends(plugin: DulwichPlugin, server: HttpServer, sto
     server.redirect = f"http://127.0.0.1:{server.port}"
     with pytest.raises(SourceError, match="redirected more than"):
         fetch(plugin, server, stores)
+
+
+def test_https_with_a_certificate_that_the_host_trusts(
+    plugin: DulwichPlugin,
+    upstream: Upstream,
+    stores: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    certificate = make_certificate(tmp_path)
+    with http_server(upstream.path.parent, certificate=certificate) as server:
+        with pytest.raises(SourceError, match="self-signed certificate"):
+            fetch(plugin, server, stores)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        fetch(plugin, server, stores)
+        server.requests.clear()
+        connections = server.connections
+        for _ in range(3):
+            assert not fetch(plugin, server, stores).moved
+        assert server.requests == ["POST /fleet.git/git-upload-pack"] * 3
+        assert server.connections == connections
+        server.hang = True
+        with pytest.raises(SourceError, match="within 1 s"):
+            fetch(plugin, server, stores, timeout_seconds=1.0)
+
+
+def test_proxy_for_https_is_asked_for_a_tunnel(
+    plugin: DulwichPlugin,
+    server: HttpServer,
+    upstream: Upstream,
+    stores: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    certificate = make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{server.port}")
+    with http_server(upstream.path.parent, certificate=certificate) as hidden:
+        assert fetch(plugin, hidden, stores).tips
+        assert server.tunnels == [f"127.0.0.1:{hidden.port}"]
+
+
+def test_proxy_for_http_is_asked_with_its_own_credentials(
+    plugin: DulwichPlugin, server: HttpServer, stores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://proxy:{SECRET}@127.0.0.1:{server.port}")
+    request = FetchRequest(
+        upstream="http://git.invalid/fleet.git",  # a name that nobody but the proxy could know
+        credentials=Credentials(),
+        branches=frozenset({"main"}),
+        stores=stores,
+    )
+    store = plugin.gitopper_fetch(request)
+    assert store is not None
+    assert store.tips
+    assert server.requests[0].startswith("GET http://git.invalid/fleet.git/info/refs")
+    assert set(server.authorizations) == {None}
 
 
 @pytest.mark.parametrize("fault", ["hang", "drip"])

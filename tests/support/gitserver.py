@@ -8,6 +8,7 @@ import getpass
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -19,7 +20,7 @@ from attrs import define, field
 
 from tests.support.upstream import ENVIRONMENT
 
-__all__ = ["HttpServer", "SshServer", "git_daemon", "http_server", "ssh_server"]
+__all__ = ["HttpServer", "SshServer", "git_daemon", "http_server", "make_certificate", "ssh_server"]
 
 HOST = "127.0.0.1"
 
@@ -43,6 +44,9 @@ class HttpServer:
     """Answer one byte in a tenth of a second."""
     truncate: int | None = None
     """Send only so many bytes of each POST's answer, and hang up."""
+    tls: bool = False
+    tunnels: list[str] = field(factory=list)
+    """Where it was asked to connect to, as a proxy."""
     redirect: str | None = None
     """Where every GET is sent instead."""
     protocol: bool = True
@@ -53,7 +57,8 @@ class HttpServer:
 
     def url(self, name: str = "fleet", userinfo: str = "") -> str:
         """The address of the repository `name`."""
-        return f"http://{f'{userinfo}@' if userinfo else ''}{HOST}:{self.port}/{name}.git"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{f'{userinfo}@' if userinfo else ''}{HOST}:{self.port}/{name}.git"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -76,6 +81,20 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._begin()
         self._answer(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def do_CONNECT(self) -> None:
+        """Be a proxy for https."""
+        self._begin()
+        self.server.state.tunnels.append(self.path)
+        host, _, port = self.path.rpartition(":")
+        with socket.create_connection((host, int(port)), 10) as there:
+            self.send_response(200)
+            self.end_headers()
+            back = threading.Thread(target=_relay, args=(there, self.connection), daemon=True)
+            back.start()
+            _relay(self.connection, there)
+            back.join(5)
+        self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name upstream
         """Keep quiet."""
@@ -104,6 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _backend(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         """Ask ``git http-backend``, a CGI program."""
         path, _, query = self.path.partition("?")
+        if "://" in path:  # asked as a proxy
+            path = "/" + path.split("/", 3)[3]
         state = self.server.state
         environment = ENVIRONMENT | {
             "GIT_PROJECT_ROOT": str(state.root),
@@ -153,6 +174,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
+def _relay(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -163,11 +191,15 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def http_server(root: Path, *, port: int = 0) -> Iterator[HttpServer]:
-    """Serve the bare repositories below `root`; `port` 0 takes a free one."""
-    state = HttpServer(root=root)
+def http_server(root: Path, *, port: int = 0, certificate: Path | None = None) -> Iterator[HttpServer]:
+    """Serve the bare repositories below `root`; `port` 0 takes a free one; https with a `certificate`."""
+    state = HttpServer(root=root, tls=certificate is not None)
     with _Server((HOST, port), _Handler) as server:
         server.state = state
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         state.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -180,6 +212,20 @@ def http_server(root: Path, *, port: int = 0) -> Iterator[HttpServer]:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
             thread.join()
+
+
+def make_certificate(directory: Path) -> Path:
+    """A key and a certificate for `HOST`, signed by itself, in one file."""
+    path = directory / "server.pem"
+    argv = [
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc",
+        "-days", "2", "-subj", f"/CN={HOST}", "-addext", f"subjectAltName=IP:{HOST}",
+        "-keyout", str(path), "-out", str(directory / "cert"),
+    ]  # fmt: skip
+    subprocess.run(argv, check=True, capture_output=True)
+    with path.open("ab") as file:
+        file.write((directory / "cert").read_bytes())
+    return path
 
 
 @contextlib.contextmanager

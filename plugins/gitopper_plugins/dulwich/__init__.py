@@ -6,6 +6,7 @@ Takes http, https, ssh, git and file upstreams. ``git`` is used where it is inst
 from __future__ import annotations
 
 import threading
+import weakref
 from pathlib import Path
 
 from attrs import define, field
@@ -28,6 +29,10 @@ class DulwichPlugin:
     _stores: dict[Path, SharedStore] = field(factory=dict)
     _lock: threading.Lock = field(factory=threading.Lock)
 
+    def __attrs_post_init__(self) -> None:
+        # Also when the interpreter ends: dulwich complains of packs that are left open.
+        weakref.finalize(self, _close, self._stores)
+
     @hookimpl
     def gitopper_fetch(self, request: FetchRequest) -> Store | None:
         """See `libgitopper.hookspecs`."""
@@ -46,9 +51,7 @@ class DulwichPlugin:
     def close(self) -> None:
         """Release every file and connection. The plugin can still be used afterwards."""
         with self._lock:
-            stores, self._stores = self._stores, {}
-        for store in stores.values():
-            store.close()
+            _close(self._stores)
 
     def _store(self, request: FetchRequest) -> SharedStore | None:
         path = store_path(request.stores, request.upstream)
@@ -62,6 +65,12 @@ class DulwichPlugin:
                     path=path, upstream=upstream, transport=transport, objects=Objects(path)
                 )
             return self._stores[path]
+
+
+def _close(stores: dict[Path, SharedStore]) -> None:
+    while stores:
+        _, store = stores.popitem()
+        store.close()
 
 
 plugin = DulwichPlugin()

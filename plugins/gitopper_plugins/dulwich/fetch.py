@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import logging
+import os
 import urllib.parse
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from dulwich.objects import ObjectID
+from dulwich.refs import Ref, check_ref_format
 
 from gitopper_plugins.dulwich import layout
 from gitopper_plugins.dulwich.channel import Deadline
@@ -71,6 +73,7 @@ def fetch(store: SharedStore, request: FetchRequest) -> View:
         SourceError: upstream can't be reached in time, or refuses; also AuthError.
     """
     deadline = Deadline.after(request.timeout_seconds)
+    _check_branches(store.upstream, request.branches)
     with _explained(store.upstream, request.timeout_seconds):
         store.prepare(min(request.branches, default="main"))
         with store.exclusive(deadline):
@@ -83,6 +86,12 @@ def fetch(store: SharedStore, request: FetchRequest) -> View:
             moved = tips != _chosen(known or {}, request.branches)
             _record(store, request.branches, tips, known or {})
             return _view(store, tips, moved=moved)
+
+
+def _check_branches(upstream: str, branches: Collection[str]) -> None:
+    for branch in branches:
+        if not check_ref_format(Ref(layout.HEADS.encode() + os.fsencode(branch))):
+            raise SourceError(f"{upstream}: {branch!r} can't be the name of a branch", retryable=False)
 
 
 def _chosen(refs: Mapping[str, ObjectID], branches: Collection[str]) -> dict[str, ObjectID]:
@@ -110,8 +119,8 @@ def _bring_history(
     chunks = pack_of(session, wants, offered, filtered=filtered)
     receive(store.path, chunks, promisor=layout.is_partial(store.path))
     for want in wants:
-        if store.objects.find(want, COMMIT) is None:
-            raise GarbledError(f"the pack that it sent lacks commit {want.decode()}")
+        if not store.readable(want):
+            raise GarbledError(f"the pack that it sent lacks commit {want.decode()}, or its tree")
 
 
 def _record(

@@ -15,7 +15,7 @@ __all__ = ["haves", "resolve"]
 
 NEAR_COMMITS = 16
 FAR_COMMITS = 4096
-MAX_TIPS = 16
+MAX_TIPS = 8
 MIN_PREFIX_DIGITS = 4
 
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import ssl
 import threading
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO, cast
 
 from attrs import define, field, frozen
 
-from gitopper_plugins.dulwich.channel import Channel, Deadline, dial
+from gitopper_plugins.dulwich.channel import Deadline
+from gitopper_plugins.dulwich.connection import Connection, Origin
 from gitopper_plugins.dulwich.credentials import basic, without_userinfo
 from gitopper_plugins.dulwich.protocol import Advertisement, Session, read_advertisement
 from libgitopper import AuthError, Credentials, SourceError
@@ -27,29 +26,6 @@ __all__ = ["HttpTransport"]
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
 _DRAIN_BYTES = 64 * 1024
-_HEADERS = {"User-Agent": "git/2 (gitopper)", "Git-Protocol": "version=2", "Accept": "*/*"}
-
-
-@frozen
-class _Origin:
-    """Where a connection goes; credentials are bound to it."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @classmethod
-    def of(cls, url: str) -> _Origin:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SourceError(f"{without_userinfo(url)}: not an http address", retryable=False)
-        return cls(parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
-
-    @property
-    def netloc(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        default = 443 if self.scheme == "https" else 80
-        return host if self.port == default else f"{host}:{self.port}"
 
 
 @frozen(kw_only=True)
@@ -60,84 +36,6 @@ class _Known:
     advertisement: Advertisement
 
 
-@define
-class _Connection:
-    """One connection, through a proxy if the environment names one (``https_proxy``, ``no_proxy``)."""
-
-    origin: _Origin
-    channel: Channel
-    client: http.client.HTTPConnection
-    prefix: str = ""
-    """What stands before a path in a request: a proxy for plain http wants the whole URL."""
-    extra: Mapping[str, str] = field(factory=dict, repr=False)
-    used: bool = False
-
-    @classmethod
-    def to(cls, origin: _Origin, deadline: Deadline) -> _Connection:
-        proxy = _proxy_of(origin)
-        if proxy is None:
-            channel = Channel(dial(origin.host, origin.port, deadline), deadline)
-            return cls._over(origin, channel)
-        address = _Origin.of(proxy if "://" in proxy else f"http://{proxy}")
-        userinfo = urllib.parse.urlsplit(proxy).netloc.rpartition("@")[0]
-        auth = basic(Credentials(userinfo=userinfo))
-        extra = {"Proxy-Authorization": auth} if auth else {}
-        channel = Channel(dial(address.host, address.port, deadline), deadline)
-        if origin.scheme == "https":
-            _tunnel(channel, origin, extra)
-            return cls._over(origin, channel)
-        return cls._over(origin, channel, prefix=f"http://{origin.netloc}", extra=extra)
-
-    @classmethod
-    def _over(
-        cls, origin: _Origin, channel: Channel, prefix: str = "", extra: Mapping[str, str] | None = None
-    ) -> _Connection:
-        if origin.scheme == "https":
-            channel.sock.settimeout(channel.deadline.remaining())
-            context = ssl.create_default_context()
-            channel.sock = context.wrap_socket(channel.sock, server_hostname=origin.host)
-        client = http.client.HTTPConnection(origin.host, origin.port)
-        client.sock = channel
-        client.auto_open = 0  # it must not connect by itself: that would know no deadline
-        return cls(origin, channel, client, prefix, extra or {})
-
-    def request(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None
-    ) -> http.client.HTTPResponse:
-        self.used = True
-        everything = {"Host": self.origin.netloc, **_HEADERS, **self.extra, **headers}
-        self.client.request(method, self.prefix + target, body=body, headers=everything)
-        return self.client.getresponse()
-
-    def close(self) -> None:
-        self.client.close()
-        self.channel.close()
-
-
-def _proxy_of(origin: _Origin) -> str | None:
-    if urllib.request.proxy_bypass(origin.netloc):
-        return None
-    return urllib.request.getproxies_environment().get(origin.scheme)
-
-
-def _tunnel(channel: Channel, origin: _Origin, extra: Mapping[str, str]) -> None:
-    where = f"{origin.netloc if ':' in origin.netloc else f'{origin.netloc}:{origin.port}'}"
-    lines = [
-        f"CONNECT {where} HTTP/1.1",
-        f"Host: {where}",
-        *(f"{k}: {v}" for k, v in extra.items()),
-        "",
-        "",
-    ]
-    channel.sendall("\r\n".join(lines).encode("latin-1"))
-    with http.client.HTTPResponse(channel, method="CONNECT") as response:  # type: ignore[arg-type]
-        response.begin()
-        if response.status != 200:
-            raise SourceError(
-                f"the proxy refuses to connect to {where}: {response.status} {response.reason}"
-            )
-
-
 @define(kw_only=True, eq=False)
 class HttpTransport:
     """``http://`` and ``https://``."""
@@ -145,7 +43,7 @@ class HttpTransport:
     upstream: str
     """Without credentials."""
     _known: _Known | None = None
-    _idle: _Connection | None = None
+    _idle: Connection | None = None
     _lock: threading.Lock = field(factory=threading.Lock)
 
     @contextlib.contextmanager
@@ -170,12 +68,12 @@ class HttpTransport:
         if connection := self._take():
             connection.close()
 
-    def _take(self) -> _Connection | None:
+    def _take(self) -> Connection | None:
         with self._lock:
             connection, self._idle = self._idle, None
         return connection
 
-    def _give(self, connection: _Connection | None) -> None:
+    def _give(self, connection: Connection | None) -> None:
         with self._lock:
             connection, self._idle = self._idle, connection
         if connection:
@@ -230,17 +128,17 @@ class _Talk:
     transport: HttpTransport
     authorization: str | None = field(repr=False)
     deadline: Deadline
-    connection: _Connection | None = None
+    connection: Connection | None = None
 
     @contextlib.contextmanager
     def exchange(
         self, method: str, url: str, body: bytes | None = None
     ) -> Iterator[http.client.HTTPResponse]:
-        origin = _Origin.of(url)
+        origin = Origin.of(url)
         target = url.partition("://")[2]
         target = target[target.index("/") :]
         headers = {}
-        if self.authorization and origin == _Origin.of(self.transport.upstream):
+        if self.authorization and origin == Origin.of(self.transport.upstream):
             headers["Authorization"] = self.authorization
         if body is not None:
             headers["Content-Type"] = "application/x-git-upload-pack-request"
@@ -254,7 +152,7 @@ class _Talk:
             self.drop()
 
     def _send(
-        self, origin: _Origin, method: str, target: str, headers: Mapping[str, str], body: bytes | None
+        self, origin: Origin, method: str, target: str, headers: Mapping[str, str], body: bytes | None
     ) -> http.client.HTTPResponse:
         connection = self._connected(origin)
         kept = connection.used
@@ -269,13 +167,13 @@ class _Talk:
         self.drop()
         return self._connected(origin).request(method, target, headers, body)
 
-    def _connected(self, origin: _Origin) -> _Connection:
+    def _connected(self, origin: Origin) -> Connection:
         connection = self.connection
         if connection and (connection.origin != origin or not connection.channel.idle()):
             self.drop()
             connection = None
         if connection is None:
-            connection = self.connection = _Connection.to(origin, self.deadline)
+            connection = self.connection = Connection.to(origin, self.deadline)
         connection.channel.deadline = self.deadline
         return connection
 

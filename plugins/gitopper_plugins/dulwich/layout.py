@@ -15,6 +15,7 @@ from gitopper_plugins.dulwich.credentials import without_userinfo
 from gitopper_plugins.dulwich.scratch import make_directory, replace_file, scratch, sync_filesystem
 
 __all__ = [
+    "HEADS",
     "SCRATCH",
     "create",
     "is_partial",

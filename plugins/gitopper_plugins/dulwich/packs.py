@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 SCRATCH = "scratch-"
 # Above this, indexing is left to git, or to a process of its own: it would hold up our threads.
-LARGE_BYTES = 4 * 1024 * 1024
+LARGE_BYTES = 512 * 1024
 INDEX_TIMEOUT_SECONDS = 3600.0
 MAX_SMALL_PACKS = 8
 SMALL_BYTES = 32 * 1024 * 1024
@@ -129,7 +129,7 @@ def _install(store: Path, pack: Path, *, promisor: bool) -> str:
     pack.with_suffix(".idx").chmod(0o444)
     pack.rename(target.with_suffix(".pack"))
     if promisor:
-        target.with_suffix(".promisor").touch()
+        target.with_suffix(".promisor").touch(0o644)
     sync_directory(target.parent)
     pack.with_suffix(".idx").rename(target.with_suffix(".idx"))
     sync_directory(target.parent)

@@ -1,4 +1,4 @@
-"""An upload-pack for repositories of this host, for hosts without git: ``python -m …dulwich.serve PATH``."""
+"""An upload-pack for repositories of this host, where there is no git: ``python -m`` this, and a path."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from gitopper_plugins.dulwich.packs import SCRATCH
 from gitopper_plugins.dulwich.releases import discard
 from gitopper_plugins.dulwich.scratch import sweep
 from gitopper_plugins.dulwich.transport import Transport
-from libgitopper import CheckoutError, Content, Service, TreeEntry
+from libgitopper import CheckoutError, Content, Service, SourceError, TreeEntry
 
 __all__ = ["SharedStore", "View"]
 
@@ -48,19 +48,23 @@ class SharedStore:
         """Nobody else changes refs or removes packs meanwhile: no other thread, and no other process.
 
         Raises:
-            TimeoutError: somebody else is at it until the deadline.
+            SourceError: somebody else is at it until the deadline.
         """
         if not self._lock.acquire(timeout=deadline.remaining()):
-            raise TimeoutError
+            raise self._busy("another fetch from it")
         try:
             lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                _lock_file(lock, deadline)
+                if not _locked(lock, deadline):
+                    raise self._busy("another process that works on its store")
                 yield
             finally:
                 os.close(lock)
         finally:
             self._lock.release()
+
+    def _busy(self, who: str) -> SourceError:
+        return SourceError(f"{self.upstream}: {who} took all the time that this fetch had")
 
     def prepare(self, branch: str) -> None:
         """Create the store if it is not there; clear what a crash left, once in a process."""
@@ -78,14 +82,15 @@ class SharedStore:
     def _forget_lost_tips(self) -> None:
         """A tip whose commit can't be read must be fetched again, not taken for known."""
         refs = self.refs() or {}
-        sound = {branch: tip for branch, tip in refs.items() if self._readable(tip)}
+        sound = {branch: tip for branch, tip in refs.items() if self.readable(tip)}
         if sound != refs:
             log.warning(
                 "%s lost the commits of: %s", self.path, ", ".join(sorted(refs.keys() - sound.keys()))
             )
             layout.write_refs(self.path, sound)
 
-    def _readable(self, tip: ObjectID) -> bool:
+    def readable(self, tip: ObjectID) -> bool:
+        """True when the commit and its tree are here."""
         try:
             return self.objects.find(self.objects.tree_of(tip), TREE) is not None
         except CheckoutError:
@@ -101,14 +106,18 @@ class SharedStore:
         self.transport.close()
 
 
-def _lock_file(lock: int, deadline: Deadline) -> None:
+def _locked(lock: int, deadline: Deadline) -> bool:
+    """Lock the open file; False when another process holds it until the deadline."""
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(min(_LOCK_POLL_SECONDS, deadline.remaining()))
+            try:
+                time.sleep(min(_LOCK_POLL_SECONDS, deadline.remaining()))
+            except TimeoutError:
+                return False
         else:
-            return
+            return True
 
 
 @frozen(kw_only=True)

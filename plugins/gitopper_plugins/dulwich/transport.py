@@ -124,7 +124,7 @@ def parse_ssh(upstream: str) -> SshAddress | None:
         path = path[1:] if path.startswith("/~") else path
         user = urllib.parse.unquote(url.username) if url.username else None
         return SshAddress(host=url.hostname, path=path, user=user, port=url.port)
-    found = re.fullmatch(r"(?:([^@/:]+)@)?(\[[^\]]+\]|[^/:@]+):(.+)", upstream)
+    found = re.fullmatch(r"(?:([^@/:]+)@)?(\[[^\]]+\]|[^/:@]+):([^:].*)", upstream)
     if not found:
         return None
     return SshAddress(host=found[2].strip("[]"), path=found[3], user=found[1])

@@ -3,8 +3,8 @@
 A repository is not trusted: whoever can push could otherwise make a root process write outside
 of the release, or publish a link to a file of the host. Refused, with the path in the message:
 
-* names that are no plain names: ``.``, ``..`` or other dots and spaces alone, with a slash, ``.git`` in any spelling that some
-  file system takes for it, or twice in one directory;
+* names that are no plain names: ``.``, ``..`` or other dots and spaces alone, with a slash, ``.git`` in
+  any spelling that some file system takes for it, or twice in one directory;
 * symlinks that lead out of their mapping: absolute ones, those that climb above the mapped
   directory, and those with a ``..`` after a name, as ``a/../b``. With ``..`` at the front only, each
   link stays inside by itself, and so does any chain of them.

@@ -20,7 +20,7 @@ from dulwich.objects import ObjectID
 from gitopper_plugins.dulwich.gitindex import IndexEntry, dump, left_out, present_entries
 from gitopper_plugins.dulwich.objects import Objects
 from gitopper_plugins.dulwich.packs import SCRATCH
-from gitopper_plugins.dulwich.scratch import replace_file, scratch, sync_directory
+from gitopper_plugins.dulwich.scratch import make_directory, replace_file, scratch, sync_directory
 from gitopper_plugins.dulwich.tree import DIRECTORY, kind_of, mapped_paths
 from libgitopper import Service
 
@@ -94,10 +94,9 @@ class WorkTree:
         }
         with scratch(self.store, SCRATCH) as aside:
             fresh = aside / "fresh"
-            (fresh / "info").mkdir(parents=True, mode=0o755)
+            make_directory(fresh / "info")
             for name, data in files.items():
                 replace_file(fresh / name, data)
-            fresh.chmod(0o755)
             if self.admin.exists():
                 self.admin.rename(aside / "former")
             fresh.rename(self.admin)

@@ -1,0 +1,138 @@
+"""Connections for http and https: to the server, or through a proxy that the environment names."""
+
+from __future__ import annotations
+
+import http
+import http.client
+import ssl
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+
+from attrs import define, field, frozen
+
+from gitopper_plugins.dulwich.channel import Channel, Deadline, dial
+from gitopper_plugins.dulwich.credentials import basic, without_userinfo
+from libgitopper import Credentials, SourceError
+
+__all__ = ["Connection", "Origin"]
+
+HEADERS = {"User-Agent": "git/2 (gitopper)", "Git-Protocol": "version=2", "Accept": "*/*"}
+
+
+@frozen
+class Origin:
+    """Where a connection goes; credentials are bound to it."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> Origin:
+        """The origin of `url`.
+
+        Raises:
+            SourceError: it is no http URL.
+        """
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SourceError(f"{without_userinfo(url)}: not an http address", retryable=False)
+        return cls(parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+
+    @property
+    def bracketed(self) -> str:
+        """The host, as it stands in a URL."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
+    def netloc(self) -> str:
+        """Host and port, without a port that goes without saying."""
+        default = 443 if self.scheme == "https" else 80
+        return self.bracketed if self.port == default else f"{self.bracketed}:{self.port}"
+
+
+@define
+class Connection:
+    """One connection, through a proxy if the environment names one (``https_proxy``, ``no_proxy``)."""
+
+    origin: Origin
+    channel: Channel
+    client: http.client.HTTPConnection
+    prefix: str = ""
+    """What stands before a path in a request: a proxy for plain http wants the whole URL."""
+    extra: Mapping[str, str] = field(factory=dict, repr=False)
+    used: bool = False
+
+    @classmethod
+    def to(cls, origin: Origin, deadline: Deadline) -> Connection:
+        """Connect.
+
+        Raises:
+            OSError: it fails; also TimeoutError, and ssl.SSLError.
+            SourceError: the proxy refuses.
+        """
+        proxy = _Proxy.of(origin)
+        first = proxy.origin if proxy else origin
+        channel = Channel(dial(first.host, first.port, deadline), deadline)
+        try:
+            if origin.scheme == "https":
+                if proxy:
+                    _tunnel(channel, origin, proxy.headers)
+                _encrypt(channel, origin)
+        except BaseException:
+            channel.close()
+            raise
+        client = http.client.HTTPConnection(origin.host, origin.port)
+        client.sock = channel
+        client.auto_open = 0  # it must not connect by itself: that would know no deadline
+        if proxy and origin.scheme == "http":
+            return cls(origin, channel, client, f"http://{origin.netloc}", proxy.headers)
+        return cls(origin, channel, client)
+
+    def request(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None
+    ) -> http.client.HTTPResponse:
+        """Send a request, and return the answer once its headers are here."""
+        self.used = True
+        everything = {"Host": self.origin.netloc, **HEADERS, **self.extra, **headers}
+        self.client.request(method, self.prefix + target, body=body, headers=everything)
+        return self.client.getresponse()
+
+    def close(self) -> None:
+        """Hang up."""
+        self.client.close()
+        self.channel.close()
+
+
+@frozen
+class _Proxy:
+    origin: Origin
+    headers: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def of(cls, origin: Origin) -> _Proxy | None:
+        """The proxy for `origin`, if the environment names one."""
+        url = urllib.request.getproxies_environment().get(origin.scheme)
+        if not url or urllib.request.proxy_bypass(origin.netloc):
+            return None
+        url = url if "://" in url else f"http://{url}"
+        userinfo = urllib.parse.urlsplit(url).netloc.rpartition("@")[0]
+        auth = basic(Credentials(userinfo=userinfo))
+        return cls(Origin.of(url), {"Proxy-Authorization": auth} if auth else {})
+
+
+def _encrypt(channel: Channel, origin: Origin) -> None:
+    channel.sock.settimeout(channel.deadline.remaining())
+    channel.sock = ssl.create_default_context().wrap_socket(channel.sock, server_hostname=origin.host)
+
+
+def _tunnel(channel: Channel, origin: Origin, headers: Mapping[str, str]) -> None:
+    """Ask a proxy to connect us to `origin` (RFC 9110, 9.3.6)."""
+    where = f"{origin.bracketed}:{origin.port}"
+    lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}", *(f"{k}: {v}" for k, v in headers.items())]
+    channel.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+    with http.client.HTTPResponse(channel, method="CONNECT") as response:  # type: ignore[arg-type]
+        response.begin()
+        if response.status != http.HTTPStatus.OK:
+            raise SourceError(f"the proxy does not connect to {where}: {response.status} {response.reason}")
