@@ -109,7 +109,7 @@ class _Systemctl:
         self.name = name
         self._seconds = seconds
         self._until = time.monotonic() + seconds
-        self._since = int(time.time())
+        self._since = time.time()
 
     def show(self) -> Unit:
         """Return the unit as systemd sees it now; one that does not exist has properties too."""
@@ -167,7 +167,7 @@ class _Systemctl:
             return ""
         argv = (
             "journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={JOURNAL_LINES}",
-            f"--since=@{self._since}", f"_SYSTEMD_UNIT={self.name}",
+            f"--since=@{self._since:.6f}", f"_SYSTEMD_UNIT={self.name}",
         )  # fmt: skip
         try:
             # The journal lags a little behind the unit's end.
