@@ -1,0 +1,153 @@
+"""gitopperd as a unit of systemd: ready when it says so, watched, and gone within seconds when told to go."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.support.host import API, GitServer, Host
+
+pytestmark = [pytest.mark.systemd, pytest.mark.root]
+
+SERVICE = """
+[[services]]
+machine = "box"
+service = "steady"
+dirs = [{ local = "/etc/steady", link = "steady/etc" }, { local = "/srv/steady", link = "steady/data" }]
+"""
+# A reload takes as long as /run/slow says. It is counted by itself: systemd tells of two in a row as of one.
+STEADY = """\
+[Service]
+ExecStart=/bin/sleep inf
+ExecReload=/bin/sh -c 'echo >> /run/reloads; test ! -e /run/slow || sleep $(cat /run/slow)'
+"""
+DIRECTORIES = ("/etc/steady", "/srv/steady")
+CLEAN_STOP_SECONDS = 4.0
+GRACE_SECONDS = 5.0
+WATCHDOG = "[Service]\nWatchdogSec=2s\nRestartSec=100ms\n"
+
+
+def files(text: str) -> dict[str, str | None]:
+    """A commit of files that hold one text."""
+    return {f"steady/{file}": f"{text}\n" for file in ("etc/a", "etc/b", "data/c", "data/sub/d")}
+
+
+@pytest.fixture(scope="module")
+def server(host: Host) -> GitServer:
+    host.box.add_unit("steady.service", STEADY)
+    server = host.git_server("fleet")
+    first = server.commit(files("first"))
+    host.configure(server.url, SERVICE, timeout="60s")
+    host.box.systemctl("start", "gitopperd")
+    host.wait_for("steady", "OK", first)
+    return server
+
+
+def stop(host: Host) -> float:
+    """Stop the daemon; return how many seconds that took. It must end as it should."""
+    started = time.monotonic()
+    host.box.systemctl("stop", "gitopperd")
+    seconds = time.monotonic() - started
+    ended = {name: host.box.property("gitopperd", name) for name in ("Result", "ExecMainStatus")}
+    assert ended == {"Result": "success", "ExecMainStatus": "0"}, host.box.journal("gitopperd")
+    return seconds
+
+
+def test_after_a_boot_without_upstream_the_files_are_back_before_it_is_ready(
+    host: Host, server: GitServer
+) -> None:
+    here = host.service("steady")["hash"]
+    stop(host)
+    with server.stopped():
+        host.box.run(["umount", *DIRECTORIES], check=True)  # no mount outlives a boot
+        assert host.mounts() == {}
+        host.box.write("/run/slow", "1.5")
+        before = len(host.changes())
+        host.box.systemctl("start", "--no-block", "gitopperd")
+        # It answers from the start, and is ready once the service has its files and took them.
+        host.wait_for("steady", "DIFF", here, info="not looked at yet")
+        assert host.box.property("gitopperd", "ActiveState") == "activating"
+        host.box.systemctl("start", "gitopperd")
+        for directory in DIRECTORIES:
+            assert directory in host.mounts()
+        assert host.box.read("/etc/steady/a") == "first\n"
+        assert host.changes()[before:] == ["Reloaded steady.service", "Started gitopperd.service"]
+        host.wait_for("steady", "DIFF", here, info="Connection refused")
+        host.box.run(["rm", "/run/slow"], check=True)
+    host.wait_for("steady", "OK", here)
+    assert host.changes()[before:] == ["Reloaded steady.service", "Started gitopperd.service"]
+
+
+def test_a_daemon_that_hangs_is_started_again_and_services_keep_their_files(
+    host: Host, server: GitServer
+) -> None:
+    assert host.box.property("gitopperd", "WatchdogUSec") == "30s"
+    host.box.write("/etc/systemd/system/gitopperd.service.d/watchdog.conf", WATCHDOG)
+    host.box.systemctl("daemon-reload")
+    host.box.systemctl("restart", "gitopperd")
+    host.wait_for("steady", "OK")
+    main, mounts = host.box.property("gitopperd", "MainPID"), host.mounts()
+    time.sleep(3)  # longer than the watchdog waits
+    assert host.box.property("gitopperd", "MainPID") == main
+    readers = host.readers(*DIRECTORIES)
+    host.box.run(["kill", "-STOP", main], check=True)
+    host.wait_until(
+        lambda: host.box.property("gitopperd", "NRestarts") == "1", lambda: "the watchdog did not bark"
+    )
+    host.wait_for("steady", "OK")
+    for found in readers.stop():
+        assert found.faults == ()
+    assert host.box.property("gitopperd", "MainPID") not in {main, "0"}
+    assert "watchdog" in host.box.journal("gitopperd").lower()
+    assert host.mounts() == mounts
+    host.box.run(["rm", "-r", "/etc/systemd/system/gitopperd.service.d"], check=True)
+    host.box.systemctl("daemon-reload")
+    host.box.systemctl("restart", "gitopperd")
+
+
+def test_a_stop_is_clean_and_quick_while_upstream_hangs(host: Host, server: GitServer) -> None:
+    host.wait_for("steady", "OK")
+    mounts, readers = host.mounts(), host.readers(*DIRECTORIES)
+    server.now.hang = True
+    asked = len(server.now.requests)
+    host.wait_until(lambda: len(server.now.requests) > asked, lambda: "no poll came")
+    assert stop(host) < CLEAN_STOP_SECONDS
+    assert host.mounts() == mounts
+    # A start does not wait for it either, and the service can be steered.
+    started = time.monotonic()
+    host.box.systemctl("start", "gitopperd")
+    assert time.monotonic() - started < CLEAN_STOP_SECONDS
+    assert host.ctl("state", "freeze", "@localhost", "steady").returncode == 0
+    assert stop(host) < CLEAN_STOP_SECONDS
+    for found in readers.stop():
+        assert found.faults == ()
+        assert found.rounds > 50
+    assert host.mounts() == mounts
+    # Only a server that is started anew lets go of those that hang.
+    server.stop()
+    server.start()
+    host.box.systemctl("start", "gitopperd")
+    host.wait_for("steady", "FREEZE")
+    assert host.ctl("state", "unfreeze", "@localhost", "steady").returncode == 0
+    host.wait_for("steady", "OK")
+
+
+def test_a_stop_during_a_reload_waits_a_little_and_the_next_start_reloads_again(
+    host: Host, server: GitServer
+) -> None:
+    host.wait_for("steady", "OK")
+    host.box.write("/run/reloads", "")
+    host.box.write("/run/slow", "7")
+    commit = server.commit(files("second"))
+    host.wait_until(
+        lambda: host.box.property("steady", "ActiveState") == "reloading", lambda: "no reload came"
+    )
+    host.box.run(["rm", "/run/slow"], check=True)
+    assert GRACE_SECONDS - 1 < stop(host) < GRACE_SECONDS + CLEAN_STOP_SECONDS
+    assert host.box.read("/etc/steady/a") == "second\n"
+    host.box.systemctl("start", "gitopperd")
+    host.wait_for("steady", "OK", commit)
+    # What the first daemon asked for came to its end, and the second could not know: it asked again.
+    assert len(host.box.read("/run/reloads").splitlines()) == 2
+    assert "why=mapped paths changed; an earlier deploy was not finished" in host.box.journal("gitopperd")
