@@ -270,7 +270,7 @@ def ssh_server(directory: Path) -> Iterator[SshServer]:
     (directory / "sshd_config").write_text(
         f"ListenAddress {HOST}:{port}\nHostKey {directory}/host\n"
         f"AuthorizedKeysFile {directory}/authorized_keys\n"
-        f"PidFile {directory}/pid\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
+        f"PidFile {directory}/pid\nStrictModes no\nUsePAM yes\nPasswordAuthentication no\n"
         "KbdInteractiveAuthentication no\nPermitRootLogin yes\nAcceptEnv GIT_PROTOCOL\nLogLevel QUIET\n"
     )
     host_key = (directory / "host.pub").read_text()

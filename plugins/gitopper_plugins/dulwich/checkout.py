@@ -114,10 +114,10 @@ def _make(store: SharedStore, service: Service, content: Content, tree: WorkTree
     # directory for a symlink under our hands.
     with scratch(releases, SCRATCH) as aside:
         entries = _write(store, aside, found, owner)
-        replace_file(aside / ".git", tree.link)
+        _file(os.fsencode(aside / ".git"), tree.link, 0o644)
         tree.install(store.objects, service, content.revision, entries)
-        for filesystem in {path.stat().st_dev: path for path in (aside, store.path)}.values():
-            sync_filesystem(filesystem)
+        if aside.stat().st_dev != store.path.stat().st_dev:
+            sync_filesystem(aside)  # else it is on the disk already, with what `install` wrote
         aside.chmod(0o755)
         _rename(aside, tree.release)
     sync_directory(releases)

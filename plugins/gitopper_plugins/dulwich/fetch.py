@@ -18,7 +18,6 @@ from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.credentials import without_userinfo
 from gitopper_plugins.dulwich.history import haves
 from gitopper_plugins.dulwich.http import HttpTransport
-from gitopper_plugins.dulwich.objects import COMMIT
 from gitopper_plugins.dulwich.packs import consolidate, receive
 from gitopper_plugins.dulwich.pkt import GarbledError, RefusedError
 from gitopper_plugins.dulwich.protocol import Haves, Session, ls_refs, pack_of
@@ -75,8 +74,10 @@ def fetch(store: SharedStore, request: FetchRequest) -> View:
     deadline = Deadline.after(request.timeout_seconds)
     _check_branches(store.upstream, request.branches)
     with _explained(store.upstream, request.timeout_seconds):
-        store.prepare(min(request.branches, default="main"))
+        branch = min(request.branches, default="main")
+        store.prepare(branch)
         with store.exclusive(deadline):
+            store.recover(branch)
             known = store.refs()
             with store.transport.session(request.credentials, deadline) as session:
                 tips = ls_refs(session, request.branches)
@@ -105,7 +106,7 @@ def _view(store: SharedStore, tips: Mapping[str, ObjectID], *, moved: bool) -> V
 def _bring_history(
     store: SharedStore, session: Session, tips: Mapping[str, ObjectID], known: Mapping[str, ObjectID]
 ) -> None:
-    wants = [tip for tip in dict.fromkeys(tips.values()) if store.objects.find(tip, COMMIT) is None]
+    wants = [tip for tip in dict.fromkeys(tips.values()) if not store.readable(tip)]
     if not wants:
         return
     filtered = session.advertisement.filters

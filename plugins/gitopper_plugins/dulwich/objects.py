@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,10 @@ _KINDS = {COMMIT: "commit", TREE: "tree", BLOB: "blob", TAG: "tag"}
 # Enough for the trees of one reconcile; dulwich would keep up to 96 MB for each pack.
 _DELTA_CACHE_BYTES = 4 * 1024 * 1024
 _ATTEMPTS = 3
+# What dulwich raises when it meets a file that is not what it should be.
+_DAMAGE = (
+    zlib.error, struct.error, BufferError, ValueError, IndexError, AssertionError, ChecksumMismatch, OSError
+)  # fmt: skip
 
 T = TypeVar("T")
 
@@ -73,7 +78,7 @@ class Objects:
                 found, data = self._store.get_raw(oid)
         except KeyError:
             return None
-        except (zlib.error, BufferError, ValueError, AssertionError, ChecksumMismatch, OSError) as exc:
+        except _DAMAGE as exc:
             raise CheckoutError(
                 f"object {oid.decode()} in {self.path} can't be read: {type(exc).__name__}: {exc};"
                 " if the disk is sound, move that store away, and it is fetched anew"

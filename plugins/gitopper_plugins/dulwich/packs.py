@@ -40,7 +40,7 @@ from gitopper_plugins.dulwich.scratch import scratch, sync_directory
 from gitopper_plugins.dulwich.transport import git_environment
 from libgitopper import CommandError, run
 
-__all__ = ["SCRATCH", "consolidate", "index_pack", "receive"]
+__all__ = ["SCRATCH", "consolidate", "drop_damaged", "index_pack", "receive"]
 
 log = logging.getLogger(__name__)
 
@@ -156,6 +156,19 @@ def consolidate(store: Path) -> bool:
             _delete(base)
     log.debug("merged %d packs of %s", len(chosen), store)
     return True
+
+
+def drop_damaged(store: Path) -> None:
+    """Delete the packs that are not what they were written as. Costs reading all of them."""
+    for index in (store / "objects" / "pack").glob("*.idx"):
+        base = index.with_suffix("")
+        try:
+            with Pack(str(base), object_format=DEFAULT_OBJECT_FORMAT) as pack:
+                pack.index.check()
+                pack.data.check()
+        except Exception:
+            log.exception("pack %s is damaged", base)
+            _delete(base)
 
 
 def _small_packs(store: Path) -> Iterator[tuple[int, Path]]:

@@ -17,7 +17,7 @@ from dulwich.objects import ObjectID
 from gitopper_plugins.dulwich import history, layout
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.objects import COMMIT, TREE, Entry, Objects
-from gitopper_plugins.dulwich.packs import SCRATCH
+from gitopper_plugins.dulwich.packs import SCRATCH, drop_damaged
 from gitopper_plugins.dulwich.releases import discard
 from gitopper_plugins.dulwich.scratch import sweep
 from gitopper_plugins.dulwich.transport import Transport
@@ -67,32 +67,32 @@ class SharedStore:
         return SourceError(f"{self.upstream}: {who} took all the time that this fetch had")
 
     def prepare(self, branch: str) -> None:
-        """Create the store if it is not there; clear what a crash left, once in a process."""
+        """Create the store if it is not there."""
         if not self._opened:
             sweep(self.path.parent, layout.SCRATCH)
         if not self.path.is_dir():
             self.objects.close()
             layout.create(self.path, self.upstream, branch)
-        elif not self._opened:
-            layout.repair(self.path, self.upstream, branch)
-            sweep(self.path, SCRATCH)
-            self._forget_lost_tips()
+
+    def recover(self, branch: str) -> None:
+        """Clear what a crash or a power loss left; once in a process, by the holder of the lock."""
+        if self._opened:
+            return
+        layout.repair(self.path, self.upstream, branch)
+        sweep(self.path, SCRATCH)
+        refs = self.refs() or {}
+        if not all(self.readable(tip) for tip in refs.values()):
+            log.error("%s is damaged: what can't be read is dropped, and fetched again", self.path)
+            self.objects.close()
+            drop_damaged(self.path)
+            # With no branch to go by, the next fetch brings the whole history, whatever is missing of it.
+            layout.write_refs(self.path, {})
         self._opened = True
 
-    def _forget_lost_tips(self) -> None:
-        """A tip whose commit can't be read must be fetched again, not taken for known."""
-        refs = self.refs() or {}
-        sound = {branch: tip for branch, tip in refs.items() if self.readable(tip)}
-        if sound != refs:
-            log.warning(
-                "%s lost the commits of: %s", self.path, ", ".join(sorted(refs.keys() - sound.keys()))
-            )
-            layout.write_refs(self.path, sound)
-
-    def readable(self, tip: ObjectID) -> bool:
-        """True when the commit and its tree are here."""
+    def readable(self, commit: ObjectID) -> bool:
+        """True when the commit and its tree are here, and sound."""
         try:
-            return self.objects.find(self.objects.tree_of(tip), TREE) is not None
+            return self.objects.find(self.objects.tree_of(commit), TREE) is not None
         except CheckoutError:
             return False
 

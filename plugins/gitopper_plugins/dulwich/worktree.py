@@ -20,7 +20,13 @@ from dulwich.objects import ObjectID
 from gitopper_plugins.dulwich.gitindex import IndexEntry, dump, left_out, present_entries
 from gitopper_plugins.dulwich.objects import Objects
 from gitopper_plugins.dulwich.packs import SCRATCH
-from gitopper_plugins.dulwich.scratch import make_directory, replace_file, scratch, sync_directory
+from gitopper_plugins.dulwich.scratch import (
+    make_directory,
+    replace_file,
+    scratch,
+    sync_directory,
+    sync_filesystem,
+)
 from gitopper_plugins.dulwich.tree import DIRECTORY, kind_of, mapped_paths
 from libgitopper import Service
 
@@ -81,7 +87,10 @@ class WorkTree:
     def install(
         self, objects: Objects, service: Service, revision: str, entries: Iterable[IndexEntry]
     ) -> None:
-        """Put the administrative directory in place, as a whole; `entries` are what is on disk."""
+        """Put the administrative directory in place, as a whole; `entries` are what is on disk.
+
+        All that was written before to the file system of the store is on the disk when this returns.
+        """
         index = dump([*entries, *_outside(objects, service, revision)])
         files = {
             "HEAD": f"{revision}\n".encode(),
@@ -96,7 +105,9 @@ class WorkTree:
             fresh = aside / "fresh"
             make_directory(fresh / "info")
             for name, data in files.items():
-                replace_file(fresh / name, data)
+                (fresh / name).write_bytes(data)
+                (fresh / name).chmod(0o644)
+            sync_filesystem(self.store)
             if self.admin.exists():
                 self.admin.rename(aside / "former")
             fresh.rename(self.admin)

@@ -1,0 +1,141 @@
+"""What a store survives: damage, crashes of others, two processes at once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gitopper_plugins.dulwich import DulwichPlugin
+from libgitopper import Hooks, SourceError
+from libgitopper.testing.git import Stage
+from tests.support.upstream import Upstream, git, import_history
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    plugin = DulwichPlugin()
+    hooks = Hooks()
+    hooks.register(plugin, name="dulwich")
+    upstream = Upstream.create(tmp_path / "upstreams")
+    upstream.commit({"web/index": "1", "other": "1"})
+    yield Stage(hooks=hooks, upstream=upstream, url=upstream.url, root=tmp_path)
+    plugin.close()
+
+
+def as_after_a_restart(stage: Stage) -> None:
+    for plugin in stage.hooks.manager.get_plugins():
+        plugin.close()
+
+
+@pytest.mark.parametrize("suffix", [".pack", ".idx"])
+@pytest.mark.parametrize("how", ["emptied", "cut", "flipped"])
+def test_damaged_pack_is_dropped_and_fetched_again(stage: Stage, suffix: str, how: str) -> None:
+    import_history(stage.upstream, 30)
+    service = stage.service("web")
+    release = stage.checkout(service)
+    store = stage.fetch()
+    as_after_a_restart(stage)
+    for path in (store.path / "objects/pack").glob(f"*{suffix}"):
+        data = path.read_bytes()
+        middle = len(data) // 2
+        path.chmod(0o644)
+        path.write_bytes(
+            {
+                "emptied": b"",
+                "cut": data[:middle],
+                "flipped": data[:12] + bytes(byte ^ 0xFF for byte in data[12:]),
+            }[how]
+        )
+    assert stage.fetch().tips["main"] == git(stage.upstream.path, "rev-parse", "main")
+    git(store.path, "fsck")
+    assert git(store.path, "rev-list", "--count", "main") == str(stage.upstream.count())
+    assert stage.checkout(service).path == release.path
+    assert git(release.path, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("name", ["HEAD", "config", "config.worktree", "packed-refs"])
+def test_file_of_the_skeleton_that_is_empty_after_a_power_loss_is_written_again(
+    stage: Stage, name: str
+) -> None:
+    service = stage.service("web")
+    release = stage.checkout(service)
+    store = stage.fetch()
+    as_after_a_restart(stage)
+    (store.path / name).write_bytes(b"")
+    assert stage.fetch().tips["main"] == git(stage.upstream.path, "rev-parse", "main")
+    stage.checkout(service)
+    assert git(release.path, "status", "--porcelain") == ""
+    git(store.path, "fsck")
+
+
+def test_lock_files_of_a_killed_git_do_not_hold_up_anything(stage: Stage) -> None:
+    service = stage.service("web")
+    release = stage.checkout(service)
+    store = stage.fetch()
+    admin = Path(git(release.path, "rev-parse", "--absolute-git-dir"))
+    for path in (
+        store.path / "packed-refs.lock",
+        store.path / "config.lock",
+        admin / "index.lock",
+        admin / "HEAD.lock",
+    ):
+        path.touch()
+    tip = stage.upstream.commit({"other": "2"})
+    assert stage.checkout(service).content.revision == tip
+    assert git(release.path, "rev-parse", "HEAD") == tip
+
+
+def test_another_process_in_the_store_is_waited_for_until_the_deadline(stage: Stage) -> None:
+    store = stage.fetch()
+    lock = os.open(store.path, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(SourceError, match="another process"):
+            stage.fetch(timeout_seconds=0.5)
+    finally:
+        os.close(lock)
+    assert not stage.fetch().moved
+
+
+def test_two_processes_with_one_store_and_one_mount_do_not_harm_each_other(stage: Stage) -> None:
+    program = """
+import sys
+from pathlib import Path
+from libgitopper import Hooks
+from libgitopper.testing.git import Stage, Upstream
+from gitopper_plugins.dulwich import plugin
+hooks = Hooks()
+hooks.register(plugin, name="dulwich")
+path, work, root = map(Path, sys.argv[1:])
+upstream = Upstream(path=path, work=work)
+stage = Stage(hooks=hooks, upstream=upstream, url=upstream.url, root=root)
+for _ in range(10):
+    print(stage.checkout(stage.service("web")).path)
+"""
+    argv = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        program,
+        stage.upstream.path,
+        stage.upstream.work,
+        stage.root,
+    ]
+    processes = [
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path.cwd())
+        for _ in range(3)
+    ]
+    for number in range(6):
+        stage.upstream.commit({"web/index": f"{number % 2}\n"})
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
+        for path in set(out.split()):
+            assert git(Path(path), "status", "--porcelain") == ""
