@@ -1,12 +1,14 @@
-"""gitopperd as a unit of systemd: ready when it says so, watched, and gone within seconds when told to go."""
+"""gitopperd as a unit of systemd: ready when it says so, watched, and gone soon after it is told to go."""
 
 from __future__ import annotations
 
+import re
 import time
+from subprocess import PIPE
 
 import pytest
 
-from tests.support.host import API, GitServer, Host
+from tests.support.host import GitServer, Host
 
 pytestmark = [pytest.mark.systemd, pytest.mark.root]
 
@@ -16,7 +18,7 @@ machine = "box"
 service = "steady"
 dirs = [{ local = "/etc/steady", link = "steady/etc" }, { local = "/srv/steady", link = "steady/data" }]
 """
-# A reload takes as long as /run/slow says. It is counted by itself: systemd tells of two in a row as of one.
+# A reload takes as long as /run/slow says. It counts itself: systemd tells of two in a row as of one.
 STEADY = """\
 [Service]
 ExecStart=/bin/sleep inf
@@ -26,6 +28,8 @@ DIRECTORIES = ("/etc/steady", "/srv/steady")
 CLEAN_STOP_SECONDS = 4.0
 GRACE_SECONDS = 5.0
 WATCHDOG = "[Service]\nWatchdogSec=2s\nRestartSec=100ms\n"
+AT_ONCE = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=0\n"
+KILLS = 16
 
 
 def files(text: str) -> dict[str, str | None]:
@@ -51,7 +55,15 @@ def stop(host: Host) -> float:
     seconds = time.monotonic() - started
     ended = {name: host.box.property("gitopperd", name) for name in ("Result", "ExecMainStatus")}
     assert ended == {"Result": "success", "ExecMainStatus": "0"}, host.box.journal("gitopperd")
+    assert not re.search("Traceback|Exception ignored", host.box.journal("gitopperd"))
     return seconds
+
+
+def drop_in(host: Host, text: str) -> None:
+    """Start the daemon anew with `text` added to its unit."""
+    host.box.write("/etc/systemd/system/gitopperd.service.d/test.conf", text)
+    host.box.systemctl("daemon-reload")
+    host.box.systemctl("restart", "gitopperd")
 
 
 def test_after_a_boot_without_upstream_the_files_are_back_before_it_is_ready(
@@ -83,9 +95,7 @@ def test_a_daemon_that_hangs_is_started_again_and_services_keep_their_files(
     host: Host, server: GitServer
 ) -> None:
     assert host.box.property("gitopperd", "WatchdogUSec") == "30s"
-    host.box.write("/etc/systemd/system/gitopperd.service.d/watchdog.conf", WATCHDOG)
-    host.box.systemctl("daemon-reload")
-    host.box.systemctl("restart", "gitopperd")
+    drop_in(host, WATCHDOG)
     host.wait_for("steady", "OK")
     main, mounts = host.box.property("gitopperd", "MainPID"), host.mounts()
     time.sleep(3)  # longer than the watchdog waits
@@ -101,9 +111,7 @@ def test_a_daemon_that_hangs_is_started_again_and_services_keep_their_files(
     assert host.box.property("gitopperd", "MainPID") not in {main, "0"}
     assert "watchdog" in host.box.journal("gitopperd").lower()
     assert host.mounts() == mounts
-    host.box.run(["rm", "-r", "/etc/systemd/system/gitopperd.service.d"], check=True)
-    host.box.systemctl("daemon-reload")
-    host.box.systemctl("restart", "gitopperd")
+    drop_in(host, "")
 
 
 def test_a_stop_is_clean_and_quick_while_upstream_hangs(host: Host, server: GitServer) -> None:
@@ -151,3 +159,33 @@ def test_a_stop_during_a_reload_waits_a_little_and_the_next_start_reloads_again(
     # What the first daemon asked for came to its end, and the second could not know: it asked again.
     assert len(host.box.read("/run/reloads").splitlines()) == 2
     assert "why=mapped paths changed; an earlier deploy was not finished" in host.box.journal("gitopperd")
+
+
+def test_kills_at_any_moment_of_a_deploy_leave_whole_releases_and_are_made_good(
+    host: Host, server: GitServer
+) -> None:
+    drop_in(host, AT_ONCE)
+    readers, commit = host.readers(*DIRECTORIES), ""
+    for number in range(KILLS):
+        host.wait_until(lambda: bool(host.ask("GET", "/healthz")), lambda: "it does not answer")
+        pid = host.box.property("gitopperd", "MainPID")
+        # It stands ready: to start a program takes longer than a whole deploy.
+        with host.box.popen(
+            ["sh", "-c", f"read go; kill -KILL {pid}; echo done"], stdin=PIPE, stdout=PIPE
+        ) as killer:
+            commit = server.commit(files(f"kill {number}"))
+            host.ask("POST", "/do/pull/steady")
+            time.sleep(number * 0.005)
+            assert killer.communicate(b"go\n")[0] == b"done\n"
+        host.wait_until(
+            lambda pid=pid: host.box.property("gitopperd", "MainPID") not in {pid, "0"},  # type: ignore[misc]
+            lambda: "systemd does not start it again",
+        )
+    host.wait_for("steady", "OK", commit)
+    for found in readers.stop():
+        assert found.faults == ()
+    assert host.box.read("/etc/steady/a") == host.box.read("/srv/steady/sub/d") == f"kill {KILLS - 1}\n"
+    assert sorted(host.mounts()) == sorted(DIRECTORIES)  # `mounts` has none twice
+    live = host.box.run(["git", "-C", "/var/lib/gitopper/steady", "status", "--porcelain"], check=True)
+    assert live.stdout == ""
+    drop_in(host, "")

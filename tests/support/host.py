@@ -16,6 +16,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from subprocess import PIPE, CompletedProcess
 from typing import Any
@@ -34,7 +35,7 @@ UNIT = REPOSITORY / "examples/gitopperd.service"
 INSTALLED = "/usr/local/bin/gitopperd"
 CONFIG = "/etc/gitopper.toml"
 DATA = "/var/lib/gitopper"
-API = "http://127.0.0.1:8000"
+SOCKET = "/run/gitopper/gitopperd.sock"
 CLONE_NEWNET = 0x40000000
 
 Answer = dict[str, Any]
@@ -107,6 +108,19 @@ class GitServer:
     def commit(self, files: Mapping[str, str | None]) -> str:
         """Commit `files` (None deletes) and push; return the new hash."""
         return self.upstream.commit(files)
+
+
+class _UnixConnection(HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 @frozen(kw_only=True)
@@ -198,10 +212,20 @@ class Host:
         """Wait until what is at `url` has `part` in it."""
         self.wait_until(lambda: part in self.get(url), lambda: f"{url} has {self.get(url)!r}", seconds)
 
+    def ask(self, method: str, path: str) -> Answer:
+        """Return what REST answers on the host's Unix socket, any status; empty while nobody answers."""
+        with contextlib.closing(_UnixConnection(f"/proc/{self.box.pid}/root{SOCKET}")) as connection:
+            try:
+                connection.request(method, path)
+                with connection.getresponse() as response:
+                    answer: Answer = json.loads(response.read())
+            except (OSError, HTTPException):
+                return {}
+        return answer
+
     def service(self, name: str) -> Answer:
         """Return one service as REST has it; empty while nobody answers."""
-        answer: Answer = json.loads(self.get(f"{API}/list/service/{name}") or "{}")
-        return answer
+        return self.ask("GET", f"/list/service/{name}")
 
     def wait_for(
         self, name: str, state: str, hash_: str = "", info: str = "", seconds: float = 20
