@@ -1,0 +1,110 @@
+"""Every example runs, as its own text says."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import wait_until
+from tests.support.upstream import Upstream
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+
+def run(script: str, *arguments: str, home: Path) -> str:
+    environment = os.environ | {"HOME": str(home)}
+    command = [sys.executable, str(EXAMPLES / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_demo_shows_a_push_arriving_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        demo = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "demo.py")],
+            stdout=output, stderr=output, cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)},
+        )  # fmt: skip
+        try:
+            wait_until(lambda: "Ctrl-C ends it" in log.read_text(), lambda: log.read_text(), 40)
+            text = log.read_text()
+            assert "reads: Good morning" in text
+            assert "reads: Good evening" in text
+            assert text.count(" OK ") >= 2
+            frozen = play(text, "state freeze", log)
+            assert "frozen" in frozen
+            rolled_back = play(text, "state rollback", log)
+            assert "hello" in rolled_back
+            wait_until(
+                lambda: log.read_text().count("Good morning") > text.count("Good morning"), "no reload"
+            )
+            metrics = subprocess.run(
+                re.findall(r"^  (curl .*)$", text, re.MULTILINE)[0],
+                shell=True, capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            assert "gitopper_service_info{" in metrics.stdout
+        finally:
+            demo.send_signal(signal.SIGINT)
+            assert demo.wait(20) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def play(text: str, command: str, log: Path) -> str:
+    """Run one of the commands that the demo offers, word for word."""
+    line = next(line for line in text.splitlines() if line.startswith("  ") and command in line)
+    done = subprocess.run(line, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (line, done.stdout, done.stderr, log.read_text())
+    return done.stdout
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Upstream:
+    made = Upstream.create(tmp_path / "upstreams")
+    made.commit({"web/etc/conf": "one"})
+    return made
+
+
+def test_one_service_is_reconciled_once_by_the_library_alone(tmp_path: Path, upstream: Upstream) -> None:
+    local = tmp_path / "web"
+    told = run("reconcile_once.py", upstream.url, "main", "web/etc", str(local), home=tmp_path)
+    assert "first deploy" in told
+    assert (local / "conf").read_text() == "one"
+    upstream.commit({"web/etc/conf": "two"})
+    told = run("reconcile_once.py", upstream.url, "main", "web/etc", str(local), home=tmp_path)
+    assert "mapped paths changed: web/etc" in told
+    assert (local / "conf").read_text() == "two"
+
+
+def test_a_watcher_tells_what_would_change_and_touches_nothing(tmp_path: Path, upstream: Upstream) -> None:
+    config = tmp_path / "gitopper.toml"
+    local = tmp_path / "etc-web"
+    config.write_text(
+        f'[global]\nupstream = "{upstream.url}"\nmount = "{tmp_path}/mount"\npublish = "symlink"\n'
+        f'[[services]]\nmachine = "*"\nservice = "web"\n'
+        f'dirs = [{{ local = "{local}", link = "web/etc" }}]\n'
+    )
+    command = [sys.executable, "-u", str(EXAMPLES / "watch_upstream.py"), str(config), "4", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
+        assert watcher.stdout is not None
+        first = watcher.stdout.readline()
+        upstream.commit({"web/etc/conf": "two"})
+        rest = watcher.stdout.read()
+    assert watcher.returncode == 0
+    assert "web: nothing would change" in first
+    assert "web: web/etc would change" in rest
+    assert not os.path.lexists(local)
+    assert not (tmp_path / "mount").exists()
+
+
+def test_the_example_of_the_main_job_is_about_thirty_lines() -> None:
+    source = (EXAMPLES / "reconcile_once.py").read_text()
+    code = re.sub(r'""".*?"""', "", source, flags=re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 32
