@@ -1,0 +1,107 @@
+"""The daemon's small parts, each by itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gitopperd.delays import next_delay
+from gitopperd.logs import EventLog, JournalFormatter, JsonFormatter
+from gitopperd.notify import Notifier
+from libgitopper import Event
+
+intervals = st.floats(1, 86400)
+
+
+@given(intervals, st.integers(0, 2**31), st.integers(1, 10**6))
+def test_a_delay_is_never_longer_than_the_interval_or_ten_minutes_plus_jitter(
+    interval: float, seed: int, failures: int
+) -> None:
+    delay = next_delay(interval_seconds=interval, polls=2, failures=failures, rng=random.Random(seed))
+    assert 0 < delay <= max(interval, 600)
+
+
+@given(intervals, st.integers(0, 2**31))
+def test_the_first_retry_comes_soon(interval: float, seed: int) -> None:
+    delay = next_delay(interval_seconds=interval, polls=1, failures=1, rng=random.Random(seed))
+    assert delay <= min(5, interval)
+
+
+def test_a_thousand_hosts_that_start_together_are_spread_from_the_second_poll_on() -> None:
+    minutes = [0] * 60
+    for seed in range(1000):
+        rng, at = random.Random(seed), 0.0
+        polls = 1
+        while True:
+            at += next_delay(interval_seconds=300, polls=polls, failures=0, rng=rng)
+            polls += 1
+            if at >= 3600:
+                break
+            minutes[int(at // 60)] += 1
+    # The first and the last minute are cut: polls come from the second on, and end with the hour.
+    assert max(minutes) <= 1.5 * sum(minutes) / len(minutes)
+
+
+def test_readiness_goes_to_the_service_manager(tmp_path: Path) -> None:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.settimeout(5)
+        Notifier({"NOTIFY_SOCKET": str(path)}).send("READY=1", "STATUS=3 services")
+        assert manager.recv(1024) == b"READY=1\nSTATUS=3 services"
+
+
+def test_a_manager_that_is_gone_is_no_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).send("READY=1")
+    assert "can't be told READY=1" in caplog.text
+    caplog.clear()
+    Notifier({}).send("READY=1")
+    assert caplog.text == ""
+
+
+def record(message: str, level: int = logging.INFO, **extra: object) -> logging.LogRecord:
+    made = logging.LogRecord("gitopperd", level, __file__, 1, message, (), None)
+    made.__dict__.update(extra)
+    return made
+
+
+def test_each_line_for_the_journal_has_its_priority() -> None:
+    formatter = JournalFormatter("%(message)s")
+    assert formatter.format(record("all is well")) == "<6>all is well"
+    assert formatter.format(record("one\ntwo", logging.ERROR)) == "<3>one\n<3>two"
+    assert formatter.format(record("hm", logging.WARNING)) == "<4>hm"
+    assert formatter.format(record("hm", logging.DEBUG)) == "<7>hm"
+
+
+def test_an_event_is_one_json_object_with_its_members() -> None:
+    event = Event(kind="deployed", service="web", details={"revision": "abc"})
+    entry = json.loads(JsonFormatter().format(record("web: deployed", event=event)))
+    assert entry["event"] == "deployed"
+    assert entry["service"] == "web"
+    assert entry["details"] == {"revision": "abc"}
+    assert "upstream" not in entry
+
+
+def test_an_event_can_not_forge_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gitopperd")
+    hostile = "x\n<3>gitopperd: all is lost\x1b[31m"
+    EventLog().gitopper_event(Event(kind="failed", service="web", details={"error": hostile}))
+    (line,) = [entry.getMessage() for entry in caplog.records]
+    assert "\n" not in line
+    assert "\x1b" not in line
+
+
+def test_the_watchdog_is_only_fed_where_it_is_meant_for_us() -> None:
+    ours = {"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": str(os.getpid())}
+    assert Notifier(ours)._watchdog_seconds == 2
+    assert Notifier(ours | {"WATCHDOG_PID": "1"})._watchdog_seconds is None
+    assert Notifier({"WATCHDOG_USEC": "soon"})._watchdog_seconds is None
+    assert Notifier({})._watchdog_seconds is None
