@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
+
+# Last, not first: the tests find their helpers, and the packages under test where they are installed.
+sys.path.append(str(Path(__file__).parents[1]))
 
 IN_CI = os.environ.get("CI", "") not in {"", "0", "false"}
 
