@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 
 import pytest
 
 from gitopper_plugins.dulwich import DulwichPlugin
+from libgitopper import Hooks
 from libgitopper.testing.git import CheckoutContract, FetchContract
 
 
@@ -27,3 +29,10 @@ class TestDulwichCheckout(CheckoutContract):
     @pytest.fixture
     def plugin(self, dulwich_plugin: DulwichPlugin) -> object:
         return dulwich_plugin
+
+
+def test_entry_point_names_the_plugin() -> None:
+    (point,) = entry_points(group="gitopper", name="dulwich")
+    hooks = Hooks()
+    hooks.register(point.load(), name=point.name)
+    assert hooks.names == ("dulwich",)

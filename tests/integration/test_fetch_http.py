@@ -105,6 +105,19 @@ def test_connection_that_the_server_closed_meanwhile_is_no_error(
         assert again.requests == ["POST /fleet.git/git-upload-pack"]
 
 
+def test_server_that_hangs_up_on_a_kept_connection_is_asked_once_more_on_a_new_one(
+    plugin: DulwichPlugin, server: HttpServer, stores: Path
+) -> None:
+    fetch(plugin, server, stores)
+    server.hang_ups = 1
+    assert not fetch(plugin, server, stores).moved
+    server.hang_ups = 2
+    with pytest.raises(SourceError):
+        fetch(plugin, server, stores)
+    assert server.hang_ups == 0
+    assert not fetch(plugin, server, stores).moved
+
+
 def test_store_lacks_file_contents_and_stock_git_knows_why(
     plugin: DulwichPlugin, server: HttpServer, stores: Path
 ) -> None:
@@ -352,6 +365,14 @@ def test_answer_that_is_cut_short_is_an_error_and_leaves_the_store_as_it_was(
     }
     server.truncate = None
     assert fetch(plugin, server, stores).moved
+
+
+def test_address_of_a_web_page_is_an_error_that_says_so(
+    plugin: DulwichPlugin, server: HttpServer, stores: Path, upstream: Upstream
+) -> None:
+    server.page = b"<html>log in first</html>"
+    with pytest.raises(SourceError, match=r"no git repository over smart http.*text/html"):
+        fetch(plugin, server, stores)
 
 
 def test_missing_repository_is_an_error_that_shows_the_address(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gitopper_plugins.dulwich import DulwichPlugin
-from libgitopper import Hooks, SourceError
+from libgitopper import Hooks, SourceError, UnknownRevision
 from libgitopper.testing.git import Stage
 from tests.support.upstream import Upstream, git, import_history
 
@@ -139,3 +139,27 @@ for _ in range(10):
         assert (process.returncode, err) == (0, "")
         for path in set(out.split()):
             assert git(Path(path), "status", "--porcelain") == ""
+
+
+def test_short_hash_of_several_commits_is_ambiguous_until_it_is_longer(stage: Stage) -> None:
+    commits = import_history(stage.upstream, 1500)
+    first: dict[str, str] = {}
+    one, other = next(
+        (first[commit[:4]], commit) for commit in commits if first.setdefault(commit[:4], commit) != commit
+    )
+    store = stage.fetch()
+    with pytest.raises(UnknownRevision, match=r"stands for \d commits of main"):
+        store.resolve(one[:4], "main")
+    assert store.resolve(one[:12].upper(), "main") == one
+    assert store.resolve(other[:12], "main") == other
+
+
+def test_branch_that_can_not_be_one_is_refused(stage: Stage) -> None:
+    with pytest.raises(SourceError, match="can't be the name of a branch"):
+        stage.fetch("main\n0000 evil")
+
+
+def test_place_that_something_else_has_taken_is_named(stage: Stage) -> None:
+    (stage.root / "stores").write_text("a file")
+    with pytest.raises(SourceError, match=r"the store of .* can't be written: .*stores: File exists"):
+        stage.fetch()

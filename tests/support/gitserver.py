@@ -40,6 +40,10 @@ class HttpServer:
     """What each request had to say in its ``Authorization`` header."""
     hang: bool = False
     """Accept requests, and never answer them."""
+    page: bytes | None = None
+    """A page of html that every GET gets."""
+    hang_ups: int = 0
+    """How many of the next requests are answered by hanging up."""
     drip: bool = False
     """Answer one byte in a tenth of a second."""
     truncate: int | None = None
@@ -75,6 +79,8 @@ class _Handler(BaseHTTPRequestHandler):
         state = self._begin()
         if state.redirect and not state.hang:
             self._reply(302, [("Location", state.redirect + self.path)], b"")
+        elif state.page is not None:
+            self._reply(200, [("Content-Type", "text/html")], state.page)
         else:
             self._answer(b"")
 
@@ -109,6 +115,9 @@ class _Handler(BaseHTTPRequestHandler):
         state = self.server.state
         if state.hang:
             state.released.wait()
+            self.close_connection = True
+        elif state.hang_ups:
+            state.hang_ups -= 1
             self.close_connection = True
         elif state.credentials is not None and not self._authorized(state.credentials):
             self._reply(401, [("WWW-Authenticate", "Basic realm=git")], b"")

@@ -61,6 +61,10 @@ def test_ssh_addresses(upstream: str, address: SshAddress | None) -> None:
         ("svn+ssh://example.net/x", type(None)),
         ("relative/path", type(None)),
         ("", type(None)),
+        ("https:///x", type(None)),
+        ("https://[::1/x", type(None)),
+        ("https://example.net:port/x", type(None)),
+        ("ssh://example.net:port/x", type(None)),
         ("ext::sh -c touch% /tmp/x", type(None)),
     ],
 )

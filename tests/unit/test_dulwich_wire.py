@@ -68,6 +68,13 @@ def test_error_packet_is_the_servers_own_words() -> None:
         read_packet(io.BytesIO(framed(b"ERR access denied\n")))
 
 
+def test_words_of_a_server_can_not_play_tricks_on_a_terminal() -> None:
+    with pytest.raises(RefusedError) as error:
+        read_packet(io.BytesIO(framed(b"ERR \x1b[2Jgone\r\n\x07" + b"x" * 5000)))
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 500
+
+
 def test_sideband_gives_data_drops_progress_and_raises_errors() -> None:
     stream = io.BytesIO(framed(b"\1one", b"\2counting", b"\1two", Mark.FLUSH))
     assert list(sideband(stream)) == [b"one", b"two"]

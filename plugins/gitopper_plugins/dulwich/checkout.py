@@ -160,15 +160,15 @@ def _parents(found: Sequence[Item]) -> list[bytes]:
 
 
 def _write_item(store: SharedStore, path: bytes, item: Item) -> None:
-    match kind_of(item.mode):
-        case k if k in (DIRECTORY, SUBMODULE):
-            _directory(path)
-        case k if k == SYMLINK:
-            target = store.objects.read(item.id, BLOB)
-            check_symlink(item, target)
-            os.symlink(target, path)
-        case _:
-            _file(path, store.objects.read(item.id, BLOB), item.mode & 0o777)
+    if item.mode in (DIRECTORY, SUBMODULE):
+        _directory(path)
+        return
+    data = store.objects.read(item.id, BLOB)
+    if item.mode == SYMLINK:
+        check_symlink(item, data)
+        os.symlink(data, path)
+    else:
+        _file(path, data, item.mode & 0o777)
 
 
 def _directory(path: bytes) -> None:

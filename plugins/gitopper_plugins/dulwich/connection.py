@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 
 from gitopper_plugins.dulwich.channel import Channel, Deadline, dial
 from gitopper_plugins.dulwich.credentials import basic, without_userinfo
+from gitopper_plugins.dulwich.pkt import readable
 from libgitopper import Credentials, SourceError
 
 __all__ = ["Connection", "Origin"]
@@ -35,10 +36,14 @@ class Origin:
         Raises:
             SourceError: it is no http URL.
         """
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SourceError(f"{without_userinfo(url)}: not an http address", retryable=False)
-        return cls(parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+        try:
+            parts = urllib.parse.urlsplit(url)
+            scheme, host, port = parts.scheme, parts.hostname, parts.port
+        except ValueError:
+            scheme, host, port = "", None, None
+        if scheme not in ("http", "https") or not host:
+            raise SourceError(f"{readable(without_userinfo(url))}: not an http address", retryable=False)
+        return cls(scheme, host, port or (443 if scheme == "https" else 80))
 
     @property
     def bracketed(self) -> str:
@@ -135,4 +140,6 @@ def _tunnel(channel: Channel, origin: Origin, headers: Mapping[str, str]) -> Non
     with http.client.HTTPResponse(channel, method="CONNECT") as response:  # type: ignore[arg-type]
         response.begin()
         if response.status != http.HTTPStatus.OK:
-            raise SourceError(f"the proxy does not connect to {where}: {response.status} {response.reason}")
+            raise SourceError(
+                f"the proxy does not connect to {where}: {response.status} {readable(response.reason)}"
+            )

@@ -37,17 +37,20 @@ BLOBS_PER_REQUEST = 50_000
 def transport_for(upstream: str) -> Transport | None:
     """The way to `upstream`; None when its kind of address is not known here."""
     shown = without_userinfo(upstream)
-    url = urllib.parse.urlsplit(upstream)
-    if url.scheme in ("http", "https"):
+    try:
+        url = urllib.parse.urlsplit(upstream)
+        host, port, path = url.hostname, url.port, urllib.parse.unquote(url.path)
+        address = parse_ssh(upstream)
+    except ValueError:  # brackets without an end, a port that is no number
+        return None
+    if url.scheme in ("http", "https") and host:
         return HttpTransport(upstream=shown)
-    if url.scheme == "git" and url.hostname:
-        path = urllib.parse.unquote(url.path)
-        return GitTransport(host=url.hostname, port=url.port or GIT_PORT, path=path)
+    if url.scheme == "git" and host:
+        return GitTransport(host=host, port=port or GIT_PORT, path=path)
     if url.scheme == "file" and url.netloc in ("", "localhost"):
-        return CommandTransport(upstream=shown, path=urllib.parse.unquote(url.path))
+        return CommandTransport(upstream=shown, path=path)
     if upstream.startswith("/"):
         return CommandTransport(upstream=shown, path=upstream)
-    address = parse_ssh(upstream)
     return CommandTransport(upstream=shown, ssh=address) if address else None
 
 

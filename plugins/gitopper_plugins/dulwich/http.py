@@ -18,6 +18,7 @@ from attrs import define, field, frozen
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.connection import Connection, Origin
 from gitopper_plugins.dulwich.credentials import basic, without_userinfo
+from gitopper_plugins.dulwich.pkt import readable
 from gitopper_plugins.dulwich.protocol import Advertisement, Session, read_advertisement
 from libgitopper import AuthError, Credentials, SourceError
 
@@ -49,7 +50,7 @@ class HttpTransport:
     @contextlib.contextmanager
     def session(self, credentials: Credentials, deadline: Deadline) -> Iterator[Session]:
         """See `Transport`. The connection is kept for the next session when this one ends well."""
-        talk = _Talk(transport=self, authorization=basic(credentials), deadline=deadline)
+        talk = _Talk(upstream=self.upstream, authorization=basic(credentials), deadline=deadline)
         talk.connection = self._take()
         try:
             session = _HttpSession(talk, self._known or self._learn(talk))
@@ -87,12 +88,12 @@ class HttpTransport:
                 if response.status in _REDIRECTS:
                     base = self._redirected(url, response.headers.get("Location", ""))
                     continue
-                self._check(response)
+                _check(self.upstream, response)
                 kind = response.headers.get("Content-Type", "")
                 if kind.split(";")[0].strip() != "application/x-git-upload-pack-advertisement":
                     raise SourceError(
                         f"{self.upstream}: this is no git repository over smart http"
-                        f" (it answers with {kind or 'nothing of a known type'}); check the URL"
+                        f" (it answers with {readable(kind) or 'nothing of a known type'}); check the URL"
                     )
                 self._known = _Known(base=base, advertisement=read_advertisement(_stream(response)))
                 return self._known
@@ -102,30 +103,32 @@ class HttpTransport:
         target = urllib.parse.urljoin(url, location)
         base, found, _ = target.partition("/info/refs")
         if not found or (url.startswith("https:") and not target.startswith("https:")):
-            raise SourceError(f"{self.upstream}: redirected to {without_userinfo(target)}; refused")
+            raise SourceError(
+                f"{self.upstream}: redirected to {readable(without_userinfo(target))}; refused"
+            )
         return without_userinfo(base)
 
-    def _check(self, response: http.client.HTTPResponse) -> None:
-        said = f"{self.upstream}: the server says {response.status} {response.reason}"
-        match response.status:
-            case 200:
-                return
-            case 401 | 403:
-                raise AuthError(f"{said}; check the credentials, and that they may read this repository")
-            case 404:
-                raise SourceError(
-                    f"{said}; check the URL (some servers say this when credentials are missing)"
-                )
-            case status if status in _REDIRECTS:
-                raise SourceError(f"{said} in the middle; set `upstream` to the new address")
-        raise SourceError(said)
+
+def _check(upstream: str, response: http.client.HTTPResponse) -> None:
+    """Raise what stands for the status of `response`, unless that is 200."""
+    said = f"{upstream}: the server says {response.status} {readable(response.reason)}"
+    match response.status:
+        case 200:
+            return
+        case 401 | 403:
+            raise AuthError(f"{said}; check the credentials, and that they may read this repository")
+        case 404:
+            raise SourceError(f"{said}; check the URL (some servers say this when credentials are missing)")
+        case status if status in _REDIRECTS:
+            raise SourceError(f"{said} in the middle; set `upstream` to the new address")
+    raise SourceError(said)
 
 
 @define(kw_only=True)
 class _Talk:
     """The requests of one session, with its credentials and its deadline."""
 
-    transport: HttpTransport
+    upstream: str
     authorization: str | None = field(repr=False)
     deadline: Deadline
     connection: Connection | None = None
@@ -138,7 +141,7 @@ class _Talk:
         target = url.partition("://")[2]
         target = target[target.index("/") :]
         headers = {}
-        if self.authorization and origin == Origin.of(self.transport.upstream):
+        if self.authorization and origin == Origin.of(self.upstream):
             headers["Authorization"] = self.authorization
         if body is not None:
             headers["Content-Type"] = "application/x-git-upload-pack-request"
@@ -196,7 +199,7 @@ class _HttpSession:
     def ask(self, request: bytes) -> Iterator[BinaryIO]:
         url = f"{self._known.base}/git-upload-pack"
         with self._talk.exchange("POST", url, request) as response:
-            self._talk.transport._check(response)  # noqa: SLF001 - the two are one
+            _check(self._talk.upstream, response)
             yield _stream(response)
 
 

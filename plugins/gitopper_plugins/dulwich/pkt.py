@@ -8,7 +8,10 @@ from typing import BinaryIO
 
 from dulwich.protocol import pkt_line
 
-__all__ = ["GarbledError", "Mark", "RefusedError", "framed", "read_packet", "sideband"]
+__all__ = ["GarbledError", "Mark", "RefusedError", "framed", "read_packet", "readable", "sideband"]
+
+
+_MAX_WORDS = 400
 
 
 class GarbledError(Exception):
@@ -17,6 +20,12 @@ class GarbledError(Exception):
 
 class RefusedError(Exception):
     """The server said no, in words of its own."""
+
+
+def readable(said: bytes | str) -> str:
+    """What a server said, fit for a log and a terminal: no control characters, and not without end."""
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+    return "".join(c if c.isprintable() else " " for c in text.strip()[:_MAX_WORDS])
 
 
 class Mark(enum.Enum):
@@ -51,7 +60,7 @@ def read_packet(stream: BinaryIO) -> bytes | Mark:
     if len(data) != size:
         raise GarbledError("the answer ends in the middle")
     if data.startswith(b"ERR "):
-        raise RefusedError(data[4:].decode(errors="replace").strip())
+        raise RefusedError(readable(data[4:]))
     return data
 
 
@@ -81,7 +90,7 @@ def sideband(stream: BinaryIO, first: bytes | Mark | None = None) -> Iterator[by
         if isinstance(packet, Mark) or not packet or packet[0] not in (1, 2, 3):
             raise GarbledError("the answer is not git's protocol")
         if packet[0] == 3:
-            raise RefusedError(packet[1:].decode(errors="replace").strip())
+            raise RefusedError(readable(packet[1:]))
         if packet[0] == 1:
             yield packet[1:]
         packet = read_packet(stream)

@@ -128,6 +128,8 @@ def make_directory(path: Path) -> None:
         try:
             directory.mkdir()
         except FileExistsError:
+            if not directory.is_dir():
+                raise
             continue
         directory.chmod(0o755)
 

@@ -20,7 +20,7 @@ from typing import BinaryIO, Protocol
 from attrs import define, frozen
 
 from gitopper_plugins.dulwich.channel import Channel, Deadline, dial
-from gitopper_plugins.dulwich.pkt import GarbledError, Mark, framed
+from gitopper_plugins.dulwich.pkt import GarbledError, Mark, framed, readable
 from gitopper_plugins.dulwich.protocol import Advertisement, Session, read_advertisement
 from libgitopper import AuthError, Credentials, SourceError, spawn
 
@@ -163,7 +163,7 @@ class CommandTransport:
         """Nothing is kept."""
 
     def _explained(self, said: str, exc: Exception) -> SourceError:
-        words = [line.strip() for line in said.splitlines() if line.strip()]
+        words = [readable(line) for line in said.splitlines() if line.strip()]
         what = "; ".join(words[-3:]) or str(exc)
         if "Permission denied" in said and self.ssh:
             hint = "check `ssh_key`, and that the upstream knows its public half"
