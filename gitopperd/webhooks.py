@@ -58,9 +58,7 @@ class Webhooks:
 
     async def deliver(self, name: str, delivery: Delivery, origin: str) -> web.Response:
         """Take a delivery for the webhook `name`; the answer does not wait for any poll."""
-        attempted = Attempted(
-            who="", action="push", service=None, origin=origin, status=202, reason=name
-        )
+        attempted = Attempted(who="", action="push", service=None, origin=origin, status=202)
         try:
             note, upstreams = await self._take(name, delivery)
         except RefusedDelivery as exc:
