@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from gitopperd.board import Board
@@ -32,7 +32,12 @@ log = logging.getLogger(__name__)
 
 
 class UnknownService(GitopperError):  # noqa: N818 - it reads as what it is at the raise
-    """This host runs no service of that name."""
+    """This host runs no service of that name; `known` are those that it runs."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name = name
+        self.known = tuple(sorted(known))
+        super().__init__(f"this host runs no service {name!r}; it runs: {', '.join(self.known) or 'none'}")
 
 
 class Daemon:
@@ -220,5 +225,4 @@ class Daemon:
     def _runner(self, name: str) -> Runner:
         if name in self._crew.runners:
             return self._crew.runners[name]
-        known = ", ".join(sorted(self._crew.runners)) or "none"
-        raise UnknownService(f"this host runs no service {name!r}; it runs: {known}")
+        raise UnknownService(name, self._crew.runners)

@@ -10,8 +10,8 @@ from typing import Any
 from aiohttp import web
 
 from gitopperd.daemon import UnknownService
-from gitopperd.routes import Handler
-from libgitopper import GitopperError, UnknownRevision
+from gitopperd.routes import IDENTITY, Handler
+from libgitopper import GitopperError, Role, UnknownRevision
 
 __all__ = ["answer", "error", "errors_as_json"]
 
@@ -24,7 +24,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         return await handler(request)
     except UnknownService as exc:
-        return error(404, "unknown-service", str(exc))
+        return error(404, "unknown-service", str(_seen_by(request, exc)))
     except UnknownRevision as exc:
         return error(404, "unknown-revision", str(exc))
     except GitopperError as exc:
@@ -37,6 +37,13 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     except Exception:
         log.exception("%s %s failed in a way that nobody foresaw", request.method, request.path)
         return error(500, "internal", "an internal error; the daemon's log has the details")
+
+
+def _seen_by(request: web.Request, exc: UnknownService) -> UnknownService:
+    """Return `exc` as the asker may see it: it names only services that they may read."""
+    identity = request.get(IDENTITY)
+    known = (name for name in exc.known if identity and identity.may(Role.READ, name))
+    return UnknownService(exc.name, known)
 
 
 def error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -1,39 +1,39 @@
-"""The guard: the one place that decides who may do what. Every request passes it."""
+"""The guard: the one place that decides who may do what. Every request passes it.
+
+A route that was not registered with who may use it is not reachable; an auth plugin that fails lets
+nobody in; and what is not said to be allowed is refused.
+"""
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
 import logging
-import socket
-import struct
 from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 from attrs import evolve, frozen
 
+from gitopperd.asker import comes_from_another_site, facts, is_local, local_trouble, origin_of
 from gitopperd.errors import error
 from gitopperd.routes import IDENTITY, Handler, Open, Route, route_of
 from gitopperd.threads import Threads
-from gitopperd.tls import tls_peer
-from libgitopper import (
-    AccessDenied,
-    AuthRequest,
-    Config,
-    Grant,
-    Hooks,
-    Identity,
-    Role,
-    UnixPeer,
-)
+from libgitopper import AccessDenied, AuthRequest, Config, Grant, Hooks, Identity, Role
 
-__all__ = ["Attempted", "Guard"]
+__all__ = ["Attempted", "Guard", "origin_of"]
 
 log = logging.getLogger(__name__)
 
 ANONYMOUS = Identity(name="anonymous", grants=(Grant(role=Role.READ),))
-# struct ucred: pid, uid, gid (unix(7)).
-_UCRED = struct.Struct("3i")
+AUTH_TIMEOUT_SECONDS = 10.0
+"""How long all auth plugins together may take: one that waits for a directory server that is down
+keeps nobody waiting for ever."""
+REFUSAL_SECONDS = 0.2
+"""How long an answer 401 over TCP is held back. Guessing a token is hopeless anyway; this keeps whoever
+tries all the same from filling the log, and it hides how long the look-up took."""
+
+STRANGER = "this host does not know who asks; bring a token or a client certificate, or use its Unix socket"
+LOCAL_STRANGER = "this user has no role here; use sudo, or a group that [auth.peercred] names"
 
 
 @frozen(kw_only=True)
@@ -46,7 +46,7 @@ class Attempted:
     """Name of the route, as ``freeze``."""
     service: str | None
     origin: str
-    """Where from: an IP address, or ``unix pid 123``."""
+    """Where from: an IP address, or ``unix uid 1000 pid 123``."""
     status: int
     """HTTP status of the answer."""
     reason: str = ""
@@ -57,11 +57,18 @@ class Guard:
     """Finds out who asks, by the auth plugins that the config names, and lets them do what they may."""
 
     def __init__(
-        self, *, hooks: Hooks, threads: Threads, config: Config, audit: Callable[[Attempted], None]
+        self,
+        *,
+        hooks: Hooks,
+        threads: Threads,
+        config: Config,
+        audit: Callable[[Attempted], None],
+        refusal_seconds: float = REFUSAL_SECONDS,
     ) -> None:
         self._hooks = hooks
         self._threads = threads
         self._audit = audit
+        self._refusal_seconds = refusal_seconds
         self.apply(config)
 
     def apply(self, config: Config) -> None:
@@ -75,11 +82,19 @@ class Guard:
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             route = route_of(request)
-            if route is None or isinstance(route.access, Open):
+            if route is None:
+                return await self._unregistered(request, handler)
+            if isinstance(route.access, Open):
                 return await handler(request)
             return await self._guarded(request, handler, route, route.access)
 
         return guard
+
+    async def _unregistered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.match_info.http_exception is not None:
+            return await handler(request)  # aiohttp's own: there is no such path, or not with this method
+        log.error("%s %s has a handler and no role: nobody may use it", request.method, request.path)
+        raise web.HTTPNotFound
 
     async def _guarded(
         self, request: web.Request, handler: Handler, route: Route, role: Role
@@ -88,22 +103,26 @@ class Guard:
         attempted = Attempted(
             who="", action=route.name, service=service, origin=origin_of(request), status=500
         )
+        asked = facts(request)
+        if comes_from_another_site(asked.headers):
+            reason = "the Origin header names another site than the Host header"
+            return await self._refuse(evolve(attempted, status=403, reason=reason))
         try:
-            identity = await self._identify(request)
+            identity = await self._identify(asked, role)
         except AccessDenied as exc:
-            return self._refuse(evolve(attempted, status=401, reason=str(exc)))
-        if identity is None:
-            reason = "nobody whom this host knows; bring a token, a certificate, or use the Unix socket"
-            return self._refuse(evolve(attempted, status=401, reason=reason))
+            return await self._refuse(evolve(attempted, status=401, reason=str(exc)), asked)
         attempted = evolve(attempted, who=identity.name)
-        if not identity.may(role, service):
-            about = f" for {service}" if service else ""
-            reason = f"{identity.name} lacks the role {role.name.lower()}{about}"
-            return self._refuse(evolve(attempted, status=403, reason=reason))
+        if reason := _lacks(identity, role, route, service):
+            return await self._refuse(evolve(attempted, status=403, reason=reason))
         request[IDENTITY] = identity
+        return await self._carried_out(request, handler, role, attempted)
+
+    async def _carried_out(
+        self, request: web.Request, handler: Handler, role: Role, attempted: Attempted
+    ) -> web.StreamResponse:
         try:
             response = await handler(request)
-        except BaseException:
+        except BaseException:  # the connection or the daemon ends; what was asked for may have been done
             self._audit_if_it_matters(role, attempted)
             raise
         self._audit_if_it_matters(role, evolve(attempted, status=response.status))
@@ -113,63 +132,66 @@ class Guard:
         if role > Role.READ:
             self._audit(attempted)
 
-    def _refuse(self, attempted: Attempted) -> web.Response:
+    async def _refuse(self, attempted: Attempted, asked: AuthRequest | None = None) -> web.Response:
         self._audit(attempted)
-        code = "unknown-identity" if attempted.status == 401 else "forbidden"
-        headers = {"WWW-Authenticate": 'Bearer realm="gitopper"'} if attempted.status == 401 else None
-        return error(attempted.status, code, attempted.reason, headers)
+        if attempted.status != 401:
+            return error(attempted.status, "forbidden", attempted.reason)
+        if asked is not None and asked.unix is None:
+            await asyncio.sleep(self._refusal_seconds)
+        challenge = {"WWW-Authenticate": 'Bearer realm="gitopper"'}
+        return error(401, "unknown-identity", attempted.reason, challenge)
 
-    async def _identify(self, request: web.Request) -> Identity | None:
-        asked = facts(request)
+    async def _identify(self, asked: AuthRequest, role: Role) -> Identity:
+        """Return who asks.
+
+        Raises:
+            AccessDenied: credentials are not good, a plugin failed, or there is nobody to be seen.
+        """
+        try:
+            async with asyncio.timeout(AUTH_TIMEOUT_SECONDS):
+                identity = await self._threads.identify(self._ask_plugins, asked)
+        except TimeoutError as exc:
+            log.error("auth plugins took more than %g s", AUTH_TIMEOUT_SECONDS)  # noqa: TRY400
+            raise AccessDenied("finding out who asks took too long; try again") from exc
+        if identity is not None:
+            return identity
+        if role > Role.READ:
+            raise AccessDenied(LOCAL_STRANGER if asked.unix else STRANGER)
+        return self._anonymous_reader(asked)
+
+    def _ask_plugins(self, asked: AuthRequest) -> Identity | None:
         for auth in self._auth:
-            question = evolve(asked, plugin=auth.plugin, settings=auth.settings)
             try:
-                identity = await self._threads.answer(self._hooks.identify, question)
+                question = evolve(asked, plugin=auth.plugin, settings=auth.settings)
+                identity = self._hooks.identify(question)
             except AccessDenied:
                 raise
-            except Exception as exc:
-                # A plugin that fails must not let anybody in, nor leave the decision to the next.
+            # SystemExit and its like, too: a plugin that fails must not let anybody in, nor leave the
+            # decision to the next plugin, nor end the daemon.
+            except BaseException as exc:
                 log.exception("auth plugin %r failed", auth.plugin)
-                raise AccessDenied("the auth plugin failed; the daemon's log has the details") from exc
+                raise AccessDenied("an auth plugin failed; the daemon's log has the details") from exc
             if identity is not None:
                 return identity
-        return ANONYMOUS if self._may_be_anonymous(asked) else None
-
-    def _may_be_anonymous(self, asked: AuthRequest) -> bool:
-        if self._anonymous is not None:
-            return self._anonymous
-        return asked.peer is None or ipaddress.ip_address(asked.peer).is_loopback
-
-
-def facts(request: web.Request) -> AuthRequest:
-    """Return what an auth plugin may know of `request`, without its name and settings."""
-    headers: dict[str, str] = {}
-    for name, value in request.headers.items():
-        key = name.lower()
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    sock = request.get_extra_info("socket")
-    unix = unix_peer(sock)
-    return AuthRequest(
-        plugin="",
-        settings={},
-        method=request.method,
-        path=request.raw_path,
-        headers=headers,
-        peer=None if unix else request.remote,
-        unix=unix,
-        tls=tls_peer(request.get_extra_info("ssl_object")),
-    )
-
-
-def unix_peer(sock: socket.socket | None) -> UnixPeer | None:
-    """Return who is at the other end of a Unix socket; None for any other socket."""
-    if sock is None or sock.family != socket.AF_UNIX:
         return None
-    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return UnixPeer(pid=pid, uid=uid, gid=gid)
+
+    def _anonymous_reader(self, asked: AuthRequest) -> Identity:
+        if self._anonymous:
+            return ANONYMOUS
+        if self._anonymous is False or not is_local(asked):
+            raise AccessDenied(LOCAL_STRANGER if asked.unix else STRANGER)
+        if asked.unix is None and (trouble := local_trouble(asked.headers)):
+            raise AccessDenied(f"{STRANGER} ({trouble})")
+        return ANONYMOUS
 
 
-def origin_of(request: web.Request) -> str:
-    """Return where `request` comes from, for the audit log."""
-    unix = unix_peer(request.get_extra_info("socket"))
-    return f"unix uid {unix.uid} pid {unix.pid}" if unix else (request.remote or "unknown")
+def _lacks(identity: Identity, role: Role, route: Route, service: str | None) -> str:
+    """Return what `identity` lacks for `route`; empty: nothing. Says nothing of what this host runs."""
+    name = role.name.lower()
+    if service is not None:
+        return "" if identity.may(role, service) else f"{identity.name} lacks the role {name} for {service}"
+    if not identity.may(role):
+        return f"{identity.name} lacks the role {name}"
+    if not (route.narrowed or identity.may_everywhere(role)):
+        return f"this concerns every service, and {identity.name} has the role {name} for some of them only"
+    return ""

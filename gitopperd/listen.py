@@ -97,14 +97,14 @@ async def listening(
 
 
 def _bind_unix(path: Path) -> socket.socket:
-    """Bind a Unix socket that only our own user may use, in place of one that a crash left."""
+    """Bind a Unix socket, in place of one that a crash left. Anybody may connect; the guard asks who."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         # The state directory is locked by now, so what is here is a crash's: nobody answers on it.
         path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            before = os.umask(0o177)
+            before = os.umask(0o111)
             try:
                 listener.bind(str(path))
             finally:

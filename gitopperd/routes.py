@@ -37,6 +37,9 @@ class Route:
     access: Role | Open
     summary: str
     """For the OpenAPI description: one sentence."""
+    narrowed: bool = False
+    """The handler shows everybody only the services that they may see. A route with neither this nor a
+    ``{service}`` asks for its role without a limit to some services."""
 
     @property
     def name(self) -> str:
@@ -44,20 +47,28 @@ class Route:
         return self.handler.__name__.replace("_", "-")
 
 
-_ROUTES: web.AppKey[dict[Handler, Route]] = web.AppKey("routes", dict)
+# By aiohttp's own object for the route: two routes may share a handler, and not their access.
+_ROUTES: web.AppKey[dict[web.AbstractRoute, Route]] = web.AppKey("routes", dict)
 
 
 def register(app: web.Application, routes: Iterable[Route]) -> None:
-    """Add `routes` to `app`. There is no other way to add one that the guard lets anybody use."""
+    """Add `routes` to `app`. There is no other way to add one that the guard lets anybody use.
+
+    Raises:
+        ValueError: two routes have the same method and path.
+    """
     known = app.setdefault(_ROUTES, {})
+    taken = {(route.method, route.path) for route in known.values()}
     for route in routes:
-        known[route.handler] = route
-        app.router.add_route(route.method, route.path, route.handler)
+        if (route.method, route.path) in taken:
+            raise ValueError(f"two routes are {route.method} {route.path}; only one could be reached")
+        taken.add((route.method, route.path))
+        known[app.router.add_route(route.method, route.path, route.handler)] = route
 
 
 def route_of(request: web.Request) -> Route | None:
-    """Return the route that `request` matched; None where the path or the method is not known."""
-    return request.app[_ROUTES].get(request.match_info.handler)
+    """Return the route that `request` matched; None where it matched nothing that was registered."""
+    return request.app.get(_ROUTES, {}).get(request.match_info.route)
 
 
 def routes_of(app: web.Application) -> tuple[Route, ...]:

@@ -18,10 +18,12 @@ PASSES = 16
 """Passes side by side; more would wait for the same disk, and a hanging reload takes only one."""
 ANSWERS = 4
 """Writes of intent side by side: they never wait behind a pass or a poll."""
+IDENTITIES = 8
+"""Askers that are recognised side by side: a slow auth plugin holds up nobody else's work."""
 
 
 class Threads:
-    """Three pools, so that nothing waits for a thread that something slower holds.
+    """Four pools, so that nothing waits for a thread that something slower holds.
 
     Threads are made when first needed. A poll can hang for its whole timeout, so each upstream
     has a thread of its own at hand.
@@ -31,6 +33,7 @@ class Threads:
         self._polls = ThreadPoolExecutor(POLLS, thread_name_prefix="poll")
         self._passes = ThreadPoolExecutor(PASSES, thread_name_prefix="pass")
         self._answers = ThreadPoolExecutor(ANSWERS, thread_name_prefix="answer")
+        self._identities = ThreadPoolExecutor(IDENTITIES, thread_name_prefix="identify")
         self._running: set[Future[Any]] = set()
         self._polling: set[Future[Any]] = set()
 
@@ -46,13 +49,17 @@ class Threads:
         """Run what a client waits for: short reads and writes."""
         return await self._run(self._answers, call, *args, **kwargs)
 
+    async def identify(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run auth plugins: what a client waits for, and what a third party wrote."""
+        return await self._run(self._identities, call, *args, **kwargs)
+
     def close(self, grace_seconds: float) -> bool:
         """Take no more work, and wait so long for passes and answers that run.
 
-        Returns whether every thread has ended. A poll is not waited for: it holds nothing that
-        the next start does not clear.
+        Returns whether every thread has ended. A poll and an auth plugin are not waited for: they
+        hold nothing that the next start does not clear.
         """
-        for pool in (self._polls, self._passes, self._answers):
+        for pool in (self._polls, self._passes, self._answers, self._identities):
             pool.shutdown(wait=False, cancel_futures=True)
         wait(set(self._running), timeout=grace_seconds)
         return not self._running and not self._polling
@@ -61,7 +68,7 @@ class Threads:
         self, pool: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         future = pool.submit(call, *args, **kwargs)
-        running = self._polling if pool is self._polls else self._running
+        running = self._running if pool in (self._passes, self._answers) else self._polling
         running.add(future)
         future.add_done_callback(running.discard)
         return await asyncio.wrap_future(future)

@@ -81,6 +81,8 @@ class UnixPeer:
     pid: int
     uid: int
     gid: int
+    groups: frozenset[int] = frozenset()
+    """Ids of its supplementary groups."""
 
 
 @frozen(kw_only=True)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import pluggy
 from attrs import field, frozen
@@ -162,20 +162,35 @@ class Hooks:
             AccessDenied: it refuses.
             PluginError: there is no such plugin, or it does not do auth.
         """
-        for implementation in self.manager.hook.gitopper_auth.get_hookimpls():
-            if implementation.plugin_name == request.plugin:
-                return cast("Identity | None", implementation.function(request))
-        return self._answered(None, "gitopper_auth", f"auth plugin {request.plugin!r}")
+        implementation = self._of(self.manager.hook.gitopper_auth, request.plugin)
+        if implementation is None:
+            return self._answered(None, "gitopper_auth", f"auth plugin {request.plugin!r}")
+        identity = _call(implementation, request=request)
+        if identity is not None and not isinstance(identity, Identity):
+            raise PluginError(
+                f"auth plugin {request.plugin!r} answered with {type(identity).__name__}; it must be an"
+                " Identity or None"
+            )
+        return identity
 
     def auth_problems(self, plugin: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return what is wrong with the settings of an auth plugin, a line each."""
-        implementations = self.manager.hook.gitopper_auth.get_hookimpls()
-        names = sorted(implementation.plugin_name for implementation in implementations)
-        if plugin not in names:
+        """Return what is wrong with the settings of an auth plugin, a line each: ``key: what is wrong``."""
+        if self._of(self.manager.hook.gitopper_auth, plugin) is None:
+            implementations = self.manager.hook.gitopper_auth.get_hookimpls()
+            names = ", ".join(sorted(i.plugin_name for i in implementations)) or "none"
             broken = "".join(f"; {b}" for b in self.broken)
-            return (f"no such auth plugin; installed: {', '.join(names) or 'none'}{broken}",)
-        found = self.manager.hook.gitopper_auth_settings(plugin=plugin, settings=settings)
-        return tuple(problem for problems in found for problem in problems)
+            return (f"no such auth plugin; installed: {names}{broken}",)
+        judge = self._of(self.manager.hook.gitopper_auth_settings, plugin)
+        if judge is None:
+            return ()
+        try:
+            return tuple(str(problem) for problem in _call(judge, plugin=plugin, settings=settings) or ())
+        except Exception as exc:
+            # Its text is not shown: it may quote a secret of the table.
+            log.exception("auth plugin %r failed to judge its settings", plugin)
+            return (
+                f"its plugin failed to judge it: {type(exc).__name__}; see the log, and mend the plugin",
+            )
 
     def event(self, event: Event) -> None:
         """Tell every observer; what one raises is logged, and the others still hear of it."""
@@ -184,6 +199,11 @@ class Hooks:
                 implementation.function(*(event for _ in implementation.argnames))
             except Exception:
                 log.exception("plugin %r failed to observe %s", implementation.plugin_name, event.kind)
+
+    @staticmethod
+    def _of(hook: pluggy.HookCaller, plugin: str) -> pluggy.HookImpl | None:
+        """Return the implementation of `hook` by the plugin of that name."""
+        return next((impl for impl in hook.get_hookimpls() if impl.plugin_name == plugin), None)
 
     def _mount(self, request: MountRequest) -> Published:
         published: Published | None = self.manager.hook.gitopper_mount(request=request)
@@ -196,6 +216,11 @@ class Hooks:
         for broken in self.broken:
             message += f"; {broken}"
         raise PluginError(message)
+
+
+def _call(implementation: pluggy.HookImpl, **arguments: object) -> Any:
+    """Call one implementation with those arguments that it takes."""
+    return implementation.function(*(arguments[name] for name in implementation.argnames))
 
 
 def _name_of(plugin: object) -> str:

@@ -14,27 +14,28 @@ import pwd
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gitopper_plugins._grants import grant_of, grant_problems
-from libgitopper import AuthRequest, Grant, Identity, Role, hookimpl
+from gitopper_plugins._grants import grant_of, grant_problems, unknown_keys
+from libgitopper import AuthRequest, Grant, Identity, Role, UnixPeer, hookimpl
 
 __all__ = ["gitopper_auth", "gitopper_auth_settings"]
 
 NAME = "peercred"
+UNMAPPED = 65534
+"""What the kernel says for every user that our user namespace does not know (user_namespaces(7))."""
 
 
 @hookimpl
 def gitopper_auth(request: AuthRequest) -> Identity | None:
     """Recognise the user at the other end of a Unix socket."""
-    if request.plugin != NAME or request.unix is None:
+    peer = request.unix
+    # Unmapped users are indistinguishable: in a namespace the daemon itself may be one of them.
+    if request.plugin != NAME or peer is None or peer.uid == UNMAPPED:
         return None
-    uid = request.unix.uid
-    name = _user_name(uid)
-    if uid in (0, os.geteuid()):
+    name = _user_name(peer.uid)
+    if peer.uid in (0, os.geteuid()):
         return Identity(name=name, grants=(Grant(role=Role.ADMIN),))
-    groups = _groups(uid, request.unix.gid)
-    grants = tuple(
-        grant_of(entry) for entry in request.settings.get("groups", ()) if entry["name"] in groups
-    )
+    entries = request.settings.get("groups", ())
+    grants = tuple(grant_of(entry) for entry in entries if _is_in(peer, entry["name"]))
     return Identity(name=name, grants=grants) if grants else None
 
 
@@ -43,8 +44,9 @@ def gitopper_auth_settings(plugin: str, settings: Mapping[str, Any]) -> Sequence
     """Judge ``[auth.peercred]``."""
     if plugin != NAME:
         return None
-    problems = [f"{key}: unknown key; remove it, or write groups" for key in settings if key != "groups"]
-    return problems + grant_problems(settings.get("groups", []), "groups", ("name",))
+    return unknown_keys(settings, "groups") + grant_problems(
+        settings.get("groups", []), "groups", ("name",)
+    )
 
 
 def _user_name(uid: int) -> str:
@@ -54,17 +56,14 @@ def _user_name(uid: int) -> str:
         return f"uid {uid}"
 
 
-def _groups(uid: int, gid: int) -> frozenset[str]:
-    """Names of the groups of a user; of its primary group alone where the user has no entry."""
+def _is_in(peer: UnixPeer, group: str) -> bool:
+    """Tell whether the process is in `group`; a group that this host does not have has nobody in it.
+
+    What counts is what the process has, as with the permissions of files: a service that gave its
+    groups up has none here either.
+    """
     try:
-        user = pwd.getpwuid(uid)
-        ids = os.getgrouplist(user.pw_name, gid)
+        number = grp.getgrnam(group).gr_gid
     except KeyError:
-        ids = [gid]
-    names = set()
-    for number in ids:
-        try:
-            names.add(grp.getgrgid(number).gr_name)
-        except KeyError:
-            continue
-    return frozenset(names)
+        return False
+    return number != UNMAPPED and (number == peer.gid or number in peer.groups)

@@ -115,12 +115,12 @@ def test_an_address_that_is_taken_is_a_clear_failure(site: Site) -> None:
     assert "can't listen on 127.0.0.1" in done.stderr
 
 
-def test_its_unix_socket_is_for_its_own_user_only(site: Site) -> None:
+def test_anybody_may_connect_to_its_unix_socket_which_ends_with_it(site: Site) -> None:
     site.commit()
     site.configure("web")
     with site.daemon as daemon:
         path = site.home / "gitopperd.sock"
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666
         connection = http.client.HTTPConnection("localhost")
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.connect(str(path))
