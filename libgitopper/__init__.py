@@ -55,7 +55,7 @@ from libgitopper.model import (
 from libgitopper.planner import Plan, Reason, Verb, aim, make_plan
 from libgitopper.proc import Completed, run, spawn
 from libgitopper.reconciler import Outcome, Reconciler
-from libgitopper.state import StateStore
+from libgitopper.state import AuditEntry, StateStore
 from libgitopper.status import SourceHealth, derive
 
 __version__ = "0.1.0"
@@ -65,6 +65,7 @@ __all__ = [
     "AccessDenied",
     "Api",
     "Attempt",
+    "AuditEntry",
     "AuthError",
     "AuthRequest",
     "AuthSettings",

@@ -210,6 +210,16 @@ class Intent:
     """For ROLLBACK: the full hash to be at."""
     since: datetime | None = None
     """When it was asked for; UTC; None where nobody ever asked."""
+    reason: str = ""
+    """Why, in the words of who asked; one line."""
+    until: datetime | None = None
+    """When it ends by itself, and the service tracks again; UTC; None for never."""
+    by: str = ""
+    """Name of the identity that asked; empty where it is not known."""
+
+    def expired(self, now: datetime) -> bool:
+        """Tell whether its time is over at `now`."""
+        return self.until is not None and now >= self.until
 
 
 @frozen(kw_only=True)

@@ -10,8 +10,8 @@ the attempt before anything is published, `deployed` after the service took the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from attrs import evolve, frozen
@@ -19,6 +19,7 @@ from attrs import evolve, frozen
 from libgitopper.errors import GitopperError, SourceError, StepError, UnknownRevision
 from libgitopper.hooks import Hooks
 from libgitopper.hookspecs import CheckoutRequest, Event, FetchRequest, Published, ReloadRequest, Store
+from libgitopper.intents import Intents, Superseded
 from libgitopper.locks import NamedLocks
 from libgitopper.model import Attempt, Content, Deployed, Intent, Release, Service, Watch
 from libgitopper.planner import Plan, Reason, Verb, aim, make_plan
@@ -36,6 +37,10 @@ REPLANS = 3
 def utc_now() -> datetime:
     """Return the time now, in UTC."""
     return datetime.now(UTC)
+
+
+def _always() -> bool:
+    return True
 
 
 @frozen(kw_only=True)
@@ -61,10 +66,6 @@ class _View:
     published: Published
 
 
-class _Superseded(Exception):  # noqa: N818 - not an error: the operator changed their mind
-    """The intent changed between planning and acting."""
-
-
 class Reconciler:
     """Brings services in line with what is wanted of them.
 
@@ -76,9 +77,9 @@ class Reconciler:
         self._hooks = hooks
         self._state = state
         self._now = now
+        self._intents = Intents(hooks=hooks, state=state, now=now)
         self._publishing = Publishing(hooks=hooks, state=state)
         self._passes = NamedLocks()
-        self._gates = NamedLocks()
 
     def poll(self, watch: Watch, *, offline: bool = False) -> Store:
         """Bring the store of `watch` up to date with its upstream (or only open it) and return it.
@@ -105,13 +106,18 @@ class Reconciler:
             self._tell("poll", upstream=watch.upstream, moved=store.moved)
         return store
 
-    def reconcile(self, service: Service, store: Store | None) -> Outcome:
+    def reconcile(
+        self, service: Service, store: Store | None, *, still: Callable[[], bool] = _always
+    ) -> Outcome:
         """Bring `service` in line, once. Never raises for what can go wrong: the outcome tells.
 
         `store` is None where the upstream was never fetched; then only what was deployed before
-        can be restored.
+        can be restored. `still` is asked once it is this pass's turn: False leaves everything as it is,
+        for a pass that waited while the config moved on must not bring back what that took away.
         """
         with self._passes.of(service.name):
+            if not still():
+                return self.known(service)
             return self._guarded(service, lambda: self._pass(service, store))
 
     def restore(self, service: Service) -> Outcome:
@@ -128,11 +134,15 @@ class Reconciler:
 
         On return it is on disk, and every later publish obeys it.
         """
-        stands = evolve(intent, since=self._now())
-        with self._gates.of(service):
-            self._state.set_intent(service, stands)
-        self._tell("intent", service, intent=intent.kind.value, revision=intent.revision)
-        return stands
+        return self._intents.want(service, intent)
+
+    def thaw(self, service: str) -> Intent:
+        """Track again where the time of a freeze is over; return the intent that stands now.
+
+        Every pass begins with this; who wants it to happen in time calls it then. The end of the
+        freeze, and its entry in the audit trail, are on disk when this returns.
+        """
+        return self._intents.thaw(service)
 
     def resolve(self, service: Service, prefix: str, store: Store | None) -> str:
         """Return the full hash that `prefix` names for a rollback of `service`.
@@ -156,20 +166,27 @@ class Reconciler:
             )
         return store.resolve(prefix, service.source.branch)
 
-    def withdraw(self, orphan: Deployed | Attempt) -> None:
+    def withdraw(self, orphan: Deployed | Attempt, *, still: Callable[[], bool] = _always) -> bool:
         """Stop showing what is there for a service that the config no longer has; keep its data.
+
+        `still` is asked once no pass of the service runs any more: False, and it stays as it is. Returns
+        whether it was withdrawn.
 
         Raises:
             PublishError: it can't be withdrawn now; it stays deployed, and can be tried again.
         """
         name = orphan.service.name
         with self._passes.of(name):
-            attempt = self._state.attempt(name)
-            if attempt and attempt.service.placement != orphan.service.placement:
-                self._hooks.withdraw(attempt.service)
-            self._hooks.withdraw(orphan.service)
+            if not still():
+                return False
+            # Read now: a pass that was under way may have published since the orphan was found.
+            attempt, deployed = self._state.attempt(name), self._state.deployed(name)
+            shown = [found for found in (attempt, deployed) if found] or [orphan]
+            for service in {found.service.placement: found.service for found in shown}.values():
+                self._hooks.withdraw(service)
             self._state.forget(name)
-        self._tell("withdrawn", name, release=orphan.release)
+        self._tell("withdrawn", name, release=shown[-1].release)
+        return True
 
     def orphans(self, services: tuple[Service, ...]) -> tuple[Deployed | Attempt, ...]:
         """Return what is published for services that are not among `services`.
@@ -208,6 +225,7 @@ class Reconciler:
         return Outcome(service=service, intent=intent, deployed=deployed, plan=plan, error=error)
 
     def _pass(self, service: Service, store: Store | None) -> Plan | None:
+        self.thaw(service.name)
         try:
             self._restore(service)
         except StepError as exc:
@@ -217,7 +235,7 @@ class Reconciler:
             # Where it was may be lost for good: that is no reason against where it shall be now.
             log.warning("%s: the deployed release could not be restored: %s", service.name, exc)
         for _ in range(REPLANS):
-            with suppress(_Superseded):
+            with suppress(Superseded):
                 return self._attend(service, store)
         return None  # the operator is still at it; their last word brings a pass of its own
 
@@ -229,6 +247,7 @@ class Reconciler:
             deployed=view.deployed,
             attempt=view.attempt,
             published=view.published,
+            former=None if view.deployed else self._former(service),
         )
         if isinstance(revision, Reason):
             return Plan(verb=Verb.WAIT, reasons=(revision,))
@@ -245,6 +264,10 @@ class Reconciler:
         elif plan.verb is Verb.ADVANCE and view.deployed:
             self._advance(service, _needed(store, service), target, view.intent, view.deployed)
         return plan
+
+    def _former(self, service: Service) -> str | None:
+        """Return the revision that the service last took, before it was withdrawn."""
+        return next((revision for _, revision in self._state.releases(service.name, 1)), None)
 
     def _look(self, service: Service) -> _View:
         return _View(
@@ -266,7 +289,7 @@ class Reconciler:
         self, service: Service, store: Store, target: Content, intent: Intent, deployed: Deployed
     ) -> None:
         """Let the release's HEAD and `deployed` follow a commit that changes nothing for the service."""
-        with self._gate(service, intent):
+        with self._intents.gate(service.name, intent):
             self._hooks.checkout(CheckoutRequest(service=service, store=store, content=target))
             self._state.advance(evolve(deployed, revision=target.revision, content=target))
         self._tell("advanced", service.name, before=deployed.revision, after=target.revision)
@@ -274,7 +297,7 @@ class Reconciler:
     def _deploy(self, service: Service, store: Store, target: Content, view: _View, why: str) -> None:
         request = CheckoutRequest(service=service, store=store, content=target)
         release = self._hooks.checkout(request)
-        with self._gate(service, view.intent):
+        with self._intents.gate(service.name, view.intent):
             self._publishing.publish(service, release, view.deployed)
         self._take(service, release, view.deployed, why)
         self._discard(service, store, release.id)
@@ -304,7 +327,7 @@ class Reconciler:
         if attempt and self._hooks.observe(attempt.service).release == attempt.release:
             return
         release = release_of(deployed)
-        with self._gates.of(service.name):
+        with self._intents.hold(service.name):
             self._publishing.publish(placed, release, deployed)
         self._take(placed, release, deployed, Reason.UNPUBLISHED.value)
 
@@ -340,17 +363,6 @@ class Reconciler:
             store.discard(service, kept | {live})
         except Exception:
             log.exception("%s: old releases could not be removed", service.name)
-
-    @contextmanager
-    def _gate(self, service: Service, planned_for: Intent) -> Iterator[None]:
-        """Act on a plan only while the intent that it was made for still stands.
-
-        `want` waits here for microseconds to milliseconds, never for a reload or the network.
-        """
-        with self._gates.of(service.name):
-            if self._state.intent(service.name) != planned_for:
-                raise _Superseded
-            yield
 
     def _tell(
         self, kind: str, service: str | None = None, *, upstream: str | None = None, **details: object

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from attrs import frozen
 
@@ -50,7 +50,7 @@ def _without_error(
     if intent.kind is IntentKind.FREEZE:
         if deployed is None:
             return State.DIFF, "frozen before its first deploy: nothing is published"
-        return State.FREEZE, deployed.note
+        return State.FREEZE, _joined(_frozen(intent), deployed.note)
     if intent.kind is IntentKind.ROLLBACK:
         if deployed and deployed.revision == intent.revision:
             return State.FREEZE, _joined(f"ROLLBACK: {intent.revision}", deployed.note)
@@ -76,7 +76,21 @@ def _tracking(
 def _wanted(intent: Intent) -> str:
     if intent.kind is IntentKind.ROLLBACK:
         return f"rolling back to {(intent.revision or '')[:SHORT]}"
-    return "frozen" if intent.kind is IntentKind.FREEZE else ""
+    return _frozen(intent) or "frozen" if intent.kind is IntentKind.FREEZE else ""
+
+
+def _frozen(intent: Intent) -> str:
+    """Who froze it, until when and why, as ``frozen by alice until 2026-11-22T15:00Z: upgrade``."""
+    by = f" by {intent.by}" if intent.by else ""
+    until = f" until {_instant(intent.until)}" if intent.until else ""
+    why = f": {intent.reason}" if intent.reason else ""
+    return f"frozen{by}{until}{why}" if by or until or why else ""
+
+
+def _instant(time: datetime) -> str:
+    """A time in UTC to the second; without its seconds where they are zero."""
+    time = time.astimezone(UTC)
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ" if time.second else "%Y-%m-%dT%H:%MZ")
 
 
 def _source_note(source: SourceHealth, error: GitopperError | None) -> str:

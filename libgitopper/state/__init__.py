@@ -1,5 +1,6 @@
-"""What survives a restart: intent, deployed, attempts, history and shown states, in one SQLite file."""
+"""What survives a restart: intent, deployed, attempts, history, shown, audit; in one SQLite file."""
 
+from libgitopper.state.audit import AuditEntry
 from libgitopper.state.store import StateStore
 
-__all__ = ["StateStore"]
+__all__ = ["AuditEntry", "StateStore"]

@@ -49,6 +49,25 @@ MIGRATIONS: tuple[str, ...] = (
         change  TEXT NOT NULL
     ) STRICT;
     """,
+    # 2: why, until when and for whom a service is frozen; and the audit trail.
+    """
+    ALTER TABLE intent ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+    ALTER TABLE intent ADD COLUMN until TEXT;
+    ALTER TABLE intent ADD COLUMN asked_by TEXT NOT NULL DEFAULT '';
+    CREATE TABLE audit (
+        id      INTEGER PRIMARY KEY,
+        at      TEXT NOT NULL,
+        who     TEXT NOT NULL,
+        action  TEXT NOT NULL,
+        service TEXT,
+        origin  TEXT NOT NULL,
+        status  INTEGER NOT NULL,
+        reason  TEXT NOT NULL,
+        refused INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX audit_by_service ON audit (service, id);
+    CREATE INDEX audit_by_kind ON audit (refused, id);
+    """,
 )
 
 VERSION = len(MIGRATIONS)

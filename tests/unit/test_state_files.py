@@ -28,8 +28,8 @@ from libgitopper import (
     Status,
     TreeEntry,
 )
+from libgitopper.state import file as module
 from libgitopper.state import schema
-from libgitopper.state import store as module
 
 THEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 A, B = "a" * 40, "b" * 40

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -36,6 +37,7 @@ A, B = "a" * 40, "b" * 40
 GOOD = SourceHealth(polled=True, last_success=datetime(2026, 1, 1, tzinfo=UTC))
 DOWN = SourceHealth(polled=True, error="https://example.net: no route to host")
 TRACK, FREEZE = Intent(), Intent(kind=IntentKind.FREEZE)
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 BACK = Intent(kind=IntentKind.ROLLBACK, revision=A)
 
 
@@ -102,6 +104,33 @@ def shown(**changes: object) -> tuple[State, str]:
             State.DIFF,
             "frozen before its first deploy: nothing is published",
             id="frozen empty",
+        ),
+        pytest.param(
+            {"intent": evolve(FREEZE, by="alice (uid 1000)", until=NOON, reason="upgrade")},
+            State.FREEZE,
+            "frozen by alice (uid 1000) until 2026-11-22T12:00Z: upgrade",
+            id="frozen, with all that is known",
+        ),
+        pytest.param(
+            {"intent": evolve(FREEZE, until=NOON.replace(second=7))},
+            State.FREEZE,
+            "frozen until 2026-11-22T12:00:07Z",
+            id="frozen until",
+        ),
+        pytest.param(
+            {"intent": evolve(FREEZE, reason="new disks"), "deployed": deployed(A, "n")},
+            State.FREEZE,
+            "frozen: new disks; n",
+            id="frozen, reason and note",
+        ),
+        pytest.param(
+            {"intent": evolve(FREEZE, by="ops"), "error": PublishError("in the way")},
+            State.BROKEN,
+            "frozen by ops; in the way",
+            id="frozen and failed",
+        ),
+        pytest.param(
+            {"intent": evolve(BACK, by="ops")}, State.FREEZE, f"ROLLBACK: {A}", id="rolled back by"
         ),
         pytest.param({"intent": BACK}, State.FREEZE, f"ROLLBACK: {A}", id="rolled back"),
         pytest.param(
