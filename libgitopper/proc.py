@@ -60,6 +60,7 @@ def run(
     timeout_seconds: float,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Completed:
     """Run `argv` to its end and return how it ended; its whole process group goes with it.
 
@@ -70,7 +71,7 @@ def run(
     """
     started = time.monotonic()
     with tempfile.TemporaryFile() as output:
-        with spawn(argv, cwd=cwd, env=env, stdout=output, stderr=subprocess.STDOUT) as process:
+        with spawn(argv, cwd=cwd, env=env, stdin=stdin, stdout=output, stderr=subprocess.STDOUT) as process:
             try:
                 code = process.wait(timeout_seconds)
             except subprocess.TimeoutExpired:

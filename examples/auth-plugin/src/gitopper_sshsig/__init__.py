@@ -1,0 +1,1 @@
+"""Requests to gitopper, signed with ssh keys."""
