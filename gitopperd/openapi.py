@@ -25,10 +25,10 @@ Json = Mapping[str, Any]
 
 JSON = "application/json"
 INTRODUCTION = """\
-The API of one host's gitopper daemon. Over TCP, who asks is known by a bearer token, a client certificate, \
-or a plugin of the operator's; over the daemon's Unix socket, by the user of the process. x-gitopper-role is \
-the role that an operation asks for, or public, or signed, where the body's signature is what is checked. \
-Every error has the shape of Error."""
+The API of one host's gitopper daemon. Over TCP, who asks is known by a bearer token, a client \
+certificate, or a plugin of the operator's; over the daemon's Unix socket, by the user of the process. \
+x-gitopper-role is the role that an operation asks for, or public, or signed, where the signature of the \
+body is what is checked. Every error has the shape of Error."""
 
 
 @frozen(kw_only=True)

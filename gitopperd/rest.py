@@ -6,12 +6,15 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from gitopperd.daemon import Daemon
-from gitopperd.errors import answer, error, errors_as_json
+from gitopperd.errors import answer, errors_as_json
 from gitopperd.guard import Guard
+from gitopperd.openapi import ROUTES as OPENAPI_ROUTES
 from gitopperd.routes import IDENTITY, Open, Route, register
+from gitopperd.webhooks import ROUTES as WEBHOOK_ROUTES
+from gitopperd.webhooks import WEBHOOKS, Webhooks
 from libgitopper import Role, Status
 
-__all__ = ["ROUTES", "make_app"]
+__all__ = ["EVERY_ROUTE", "ROUTES", "make_app"]
 
 DAEMON = web.AppKey("daemon", Daemon)
 REGISTRY = web.AppKey("registry", CollectorRegistry)
@@ -19,12 +22,17 @@ REGISTRY = web.AppKey("registry", CollectorRegistry)
 MAX_BODY_BYTES = 64 * 1024
 
 
-def make_app(daemon: Daemon, registry: CollectorRegistry, guard: Guard) -> web.Application:
+def make_app(
+    daemon: Daemon, registry: CollectorRegistry, guard: Guard, webhooks: Webhooks
+) -> web.Application:
     """Return the application that serves `daemon`."""
-    app = web.Application(middlewares=[errors_as_json, guard.middleware()], client_max_size=MAX_BODY_BYTES)
+    # Twice: inside the guard, so that it audits the status that is answered; outside, for its own faults.
+    middlewares = [errors_as_json, guard.middleware(), errors_as_json]
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app[DAEMON] = daemon
     app[REGISTRY] = registry
-    register(app, ROUTES)
+    app[WEBHOOKS] = webhooks
+    register(app, EVERY_ROUTE)
     return app
 
 
@@ -85,9 +93,7 @@ async def pull(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Metrics in Prometheus' text format."""
-    if not request[IDENTITY].may_everywhere(Role.READ):
-        return error(403, "forbidden", "metrics show every service, and your role is limited to some")
+    """Metrics in Prometheus' text format; they show every service."""
     body = generate_latest(request.app[REGISTRY])
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
@@ -107,11 +113,11 @@ async def readyz(request: web.Request) -> web.Response:
 ROUTES = (
     Route(
         method="GET", path="/list/machines", handler=list_machines, access=Role.READ,
-        summary="Every machine that the configuration names.",
+        summary="Every machine that the configuration names.", narrowed=True,
     ),
     Route(
         method="GET", path="/list/services", handler=list_services, access=Role.READ,
-        summary="Every service of this host.",
+        summary="Every service of this host.", narrowed=True,
     ),
     Route(
         method="GET", path="/list/service/{service}", handler=list_service, access=Role.READ,
@@ -143,3 +149,6 @@ ROUTES = (
         summary="Whether the first round is complete.",
     ),
 )  # fmt: skip
+
+EVERY_ROUTE = (*ROUTES, *WEBHOOK_ROUTES, *OPENAPI_ROUTES)
+"""Of this module and of those that have a part of the API to themselves."""

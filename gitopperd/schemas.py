@@ -1,7 +1,6 @@
 """The shapes of the API's answers, as JSON Schema; each written once, for the OpenAPI description.
 
-Members may be added to any object, as docs/reference/rest.md promises no more than that names and types stay;
-so no schema forbids them.
+No schema forbids further members: docs/reference/rest.md promises that names and types stay, and no more.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from gitopperd.metrics import BoardCollector, Meters
 from gitopperd.notify import Notifier
 from gitopperd.rest import make_app
 from gitopperd.threads import Threads
+from gitopperd.webhooks import Webhooks
 from libgitopper import Config, Hooks, State, StateError, StateStore, load_plugins
 from libgitopper.reconciler import utc_now
 
@@ -74,7 +75,14 @@ def serve(settings: Settings) -> int:
         registry.register(BoardCollector(daemon))
         _greet(settings, hooks)
         guard = Guard(hooks=hooks, threads=threads, config=settings.config, audit=audit_log)
-        main = _once(daemon) if settings.once else _run(daemon, settings, make_app(daemon, registry, guard))
+        webhooks = Webhooks(
+            config=settings.config,
+            followers=lambda: daemon.followers,
+            threads=threads,
+            audit=audit_log,
+        )
+        app = make_app(daemon, registry, guard, webhooks)
+        main = _once(daemon) if settings.once else _run(daemon, settings, app)
         code = asyncio.run(_until_signalled(main))
         if not threads.close(GRACE_SECONDS):
             _leave(code)

@@ -1,0 +1,48 @@
+"""Push notifications, signed as each kind of sender signs them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import time
+import uuid
+from pathlib import Path
+
+__all__ = ["SECRET", "payload", "signed"]
+
+DATA = Path(__file__).parents[1] / "data" / "webhooks"
+SECRET = "a-secret-of-the-webhook-tests"
+
+
+def payload(name: str) -> bytes:
+    """Return a payload as its sender wrote it, byte for byte."""
+    return (DATA / f"{name}.json").read_bytes()
+
+
+def signed(kind: str, body: bytes, secret: str = SECRET, at: float | None = None) -> dict[str, str]:
+    """Return the headers of a delivery; `at` is its Unix time, where the sender tells one."""
+    seconds, name = str(int(time.time() if at is None else at)), str(uuid.uuid4())
+    if kind == "github":
+        return {
+            "Content-Type": "application/json",
+            "X-GitHub-Event": "push",
+            "X-GitHub-Delivery": name,
+            "X-Hub-Signature-256": f"sha256={_hex(secret, body)}",
+        }
+    if kind == "gitlab":
+        return {"Content-Type": "application/json", "X-Gitlab-Event": "Push Hook",
+                "X-Gitlab-Event-UUID": name, "Idempotency-Key": name, "X-Gitlab-Token": secret}  # fmt: skip
+    if kind == "gitlab-signed":
+        key = base64.b64decode(secret.removeprefix("whsec_"))
+        digest = hmac.digest(key, f"{name}.{seconds}.".encode() + body, hashlib.sha256)
+        return {"X-Gitlab-Event": "Push Hook", "webhook-id": name, "webhook-timestamp": seconds,
+                "webhook-signature": f"v1,{base64.b64encode(digest).decode()}"}  # fmt: skip
+    if kind in ("gitea", "forgejo"):
+        return {f"X-{kind.title()}-Delivery": name, f"X-{kind.title()}-Event": "push",
+                f"X-{kind.title()}-Signature": _hex(secret, body)}  # fmt: skip
+    return {"X-Signature": f"t={seconds},v1={_hex(secret, seconds.encode() + b'.' + body)}"}
+
+
+def _hex(secret: str, signed: bytes) -> str:
+    return hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
