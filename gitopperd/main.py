@@ -16,9 +16,11 @@ from libgitopper import (
     Config,
     ConfigError,
     GitopperError,
+    Hooks,
     Overrides,
     __version__,
     load_config,
+    load_plugins,
     parse_duration,
 )
 
@@ -127,14 +129,16 @@ def main(
             "bind mounts need root; as an ordinary user start with --no-root, which publishes by symlink"
         )
     set_up_logging(debug=debug, as_json=log_json, journal="JOURNAL_STREAM" in os.environ)
-    settings = Settings(
-        config=_load(config, hosts, interval, root=not no_root),
-        state_dir=state_dir or _state_dir(),
-        address=address,
-        unix_socket=unix_socket or _socket(),
-        once=once,
-    )
     try:
+        hooks = load_plugins()
+        settings = Settings(
+            config=_load(config, hosts, interval, root=not no_root, hooks=hooks),
+            hooks=hooks,
+            state_dir=state_dir or _state_dir(),
+            address=address,
+            unix_socket=unix_socket or _socket(),
+            once=once,
+        )
         code = serve(settings)
     except GitopperError as exc:
         click.echo(f"gitopperd: {exc}", err=True)
@@ -147,12 +151,16 @@ def main(
 @click.option("-h", "--hosts", default="", help="Names to look for instead of this host's own.")
 def check(config: Path, hosts: str) -> None:
     """Read a configuration, tell everything that is wrong with it, and do nothing else."""
-    loaded = _load(config, hosts, None, root=os.geteuid() == 0)
+    try:
+        loaded = _load(config, hosts, None, root=os.geteuid() == 0, hooks=load_plugins())
+    except GitopperError as exc:
+        click.echo(f"gitopperd: {exc}", err=True)
+        sys.exit(FAILURE)
     here = ", ".join(service.name for service in loaded.services) or "none"
     click.echo(f"{config}: fine; machines: {len(loaded.machines)}; services of this host: {here}")
 
 
-def _load(path: Path, hosts: str, interval_seconds: float | None, *, root: bool) -> Config:
+def _load(path: Path, hosts: str, interval_seconds: float | None, *, root: bool, hooks: Hooks) -> Config:
     names = {socket.gethostname(), *(name.strip() for name in hosts.split(",") if name.strip())}
     try:
         return load_config(
@@ -161,6 +169,7 @@ def _load(path: Path, hosts: str, interval_seconds: float | None, *, root: bool)
             root=root,
             environ=os.environ,
             overrides=Overrides(interval_seconds=interval_seconds),
+            judge_auth=hooks.auth_problems,
         )
     except ConfigError as exc:
         click.echo(str(exc), err=True)

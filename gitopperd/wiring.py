@@ -26,7 +26,7 @@ from gitopperd.notify import Notifier
 from gitopperd.rest import make_app
 from gitopperd.threads import Threads
 from gitopperd.webhooks import Webhooks
-from libgitopper import Config, Hooks, State, StateError, StateStore, load_plugins
+from libgitopper import Config, Hooks, State, StateError, StateStore
 from libgitopper.reconciler import utc_now
 
 __all__ = ["Settings", "serve"]
@@ -42,6 +42,8 @@ class Settings:
     """What the command line and the config add up to."""
 
     config: Config
+    hooks: Hooks
+    """Every plugin that is installed."""
     state_dir: Path
     address: Address
     unix_socket: Path | None
@@ -58,7 +60,7 @@ def serve(settings: Settings) -> int:
     """
     registry = CollectorRegistry()
     meters = Meters(registry)
-    hooks = load_plugins()
+    hooks = settings.hooks
     hooks.register(EventLog(), name="log")
     hooks.register(meters, name="metrics")
     with _locked(settings.state_dir), StateStore(settings.state_dir / "state.db") as state:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from attrs import field, frozen
 
 from libgitopper.config import values as v
-from libgitopper.config.problems import BadValueError, Problems, shown
+from libgitopper.config.problems import BadValueError, Location, Problems, shown
 from libgitopper.config.reading import Key, Table, read_table
 
 __all__ = [
@@ -18,11 +19,15 @@ __all__ = [
     "WEBHOOK_KEYS",
     "Api",
     "AuthSettings",
+    "JudgeAuth",
     "Webhook",
     "read_api",
     "read_auth",
     "read_webhooks",
 ]
+
+JudgeAuth: TypeAlias = Callable[[str, Mapping[str, Any]], Sequence[str]]
+"""Takes the name of an auth plugin and its table, and returns what is wrong: ``key: what`` each."""
 
 WEBHOOK_KINDS = ("github", "gitlab", "gitea", "hmac")
 
@@ -94,6 +99,8 @@ def _plugins(value: object) -> tuple[str, ...]:
     return v.each(_plugin, value)
 
 
+_STEP = re.compile(r"\[(\d{1,9})\]|([A-Za-z0-9_-]+)")
+_PLACE = re.compile(r"[A-Za-z0-9_-]+(\[\d{1,9}\]|\.[A-Za-z0-9_-]+)*")
 _plugin = v.matching(r"[A-Za-z][A-Za-z0-9_-]{0,63}", "the name of a plugin", '"token"')
 _name = v.matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "a name for a webhook", '"github"')
 
@@ -134,10 +141,13 @@ def read_api(document: Mapping[str, object], problems: Problems) -> Api:
     )
 
 
-def read_auth(document: Mapping[str, object], problems: Problems) -> tuple[AuthSettings, ...]:
+def read_auth(
+    document: Mapping[str, object], problems: Problems, judge: JudgeAuth | None = None
+) -> tuple[AuthSettings, ...]:
     """Read ``[auth]``: who is asked, in which order, and the table of each, which only its plugin knows.
 
     Without ``plugins``, ``peercred`` is asked, and then each plugin that has a table, in file order.
+    Without `judge` nobody looks into the tables.
     """
     raw = document.get("auth", {})
     if not isinstance(raw, dict):
@@ -153,7 +163,20 @@ def read_auth(document: Mapping[str, object], problems: Problems) -> tuple[AuthS
     for name in plugins:
         if plugins.count(name) > 1:
             problems.add(("auth", "plugins"), f"{name} is named twice; name it once")
-    return tuple(AuthSettings(plugin=name, settings=tables.get(name, {})) for name in plugins)
+    found = tuple(AuthSettings(plugin=name, settings=tables.get(name, {})) for name in plugins)
+    for auth in found:
+        for problem in judge(auth.plugin, auth.settings) if judge else ():
+            problems.add(*_placed(auth.plugin, problem))
+    return found
+
+
+def _placed(plugin: str, problem: str) -> tuple[Location, str]:
+    """Return where a plugin's problem is, and what it says: ``clients[0].role: …`` names the place."""
+    place, colon, message = problem.partition(": ")
+    if not colon or not _PLACE.fullmatch(place):
+        return ("auth", plugin), problem
+    steps = (int(number) if number else name for number, name in _STEP.findall(place))
+    return ("auth", plugin, *steps), message
 
 
 def read_webhooks(document: Mapping[str, object], problems: Problems) -> tuple[Webhook, ...]:
