@@ -6,7 +6,6 @@ recorded. `tests/support/reader.py` tells what the readers look for.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 
 from libgitopper import Mapping, Reconciler, Service, Source, StateStore, load_plugins, watches
 from libgitopper.planner import Verb
+from tests.support.host import Reading, reading_of
 from tests.support.namespace import in_mount_namespace, make_propagation, mount_tmpfs
 from tests.support.systemdbox import REPOSITORY
 from tests.support.upstream import git
@@ -47,23 +47,21 @@ def commits(upstream: Path, count: int) -> list[str]:
 
 
 @contextmanager
-def reading(*directories: Path) -> Iterator[list[dict[str, object]]]:
+def reading(*directories: Path) -> Iterator[list[Reading]]:
     """Let programs read during the block; what they found is in the list after it."""
-    command = [sys.executable, "-m", "tests.support.reader", *directories]
+    command = [sys.executable, "-m", "tests.support.reader", *map(str, directories)]
     readers = [
         subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for _ in range(READERS)
     ]
-    found: list[dict[str, object]] = []
+    found: list[Reading] = []
     try:
         for reader in readers:
             assert reader.stdout is not None
             assert reader.stdout.readline() == b"reading\n"
         yield found
     finally:
-        for reader in readers:
-            out, _ = reader.communicate(timeout=20)  # the end of its input ends it
-            found.append(json.loads(out))
+        found += [reading_of(reader) for reader in readers]
 
 
 @pytest.mark.parametrize(
@@ -73,6 +71,7 @@ def reading(*directories: Path) -> Iterator[list[dict[str, object]]]:
         (lambda a: a.unlink(), "FileNotFoundError"),
         (lambda a: a.rename(a.with_name("z")), "FileNotFoundError"),
     ],
+    ids=["written in place", "removed", "renamed"],
 )
 def test_the_readers_notice_what_they_are_there_for(
     tmp_path: Path, change: Callable[[Path], object], fault: str
@@ -83,7 +82,7 @@ def test_the_readers_notice_what_they_are_there_for(
         change(tmp_path / "a")
         time.sleep(0.05)
     for told in found:
-        assert fault in str(told["faults"])
+        assert fault in str(told.faults)
 
 
 def test_the_readers_notice_a_release_that_comes_back(tmp_path: Path) -> None:
@@ -94,7 +93,7 @@ def test_the_readers_notice_a_release_that_comes_back(tmp_path: Path) -> None:
             (tmp_path / "new").replace(tmp_path / "a")
             time.sleep(0.05)
     for told in found:
-        assert "came back" in str(told["faults"])
+        assert "came back" in str(told.faults)
 
 
 @in_mount_namespace
@@ -134,9 +133,9 @@ def test_readers_see_whole_commits_only_during_a_thousand_deploys(tmp_path: Path
         seconds = time.monotonic() - started
     print(f"{DEPLOYS} deploys in {seconds:.1f} s; {found}")
     for told in found:
-        assert told["faults"] == []
-        assert told["rounds"] > DEPLOYS
-        assert told["texts"] > DEPLOYS / 2
+        assert told.faults == ()
+        assert told.rounds > DEPLOYS
+        assert told.texts > DEPLOYS / 2
     # The service read each commit at its reload, in order: none was left out, none came twice.
     assert reloads.read_text().split() == [str(number) for number in range(1, DEPLOYS + 2)]
     kept = list(service.releases.iterdir())

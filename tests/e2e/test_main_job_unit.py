@@ -43,7 +43,7 @@ def server(host: Host) -> GitServer:
     server = host.git_server("fleet")
     first = server.commit(files("first"))
     host.configure(server.url, SERVICE, timeout="60s")
-    host.box.systemctl("start", "gitopperd")
+    host.daemon("start")
     host.wait_for("steady", "OK", first)
     return server
 
@@ -51,7 +51,7 @@ def server(host: Host) -> GitServer:
 def stop(host: Host) -> float:
     """Stop the daemon; return how many seconds that took. It must end as it should."""
     started = time.monotonic()
-    host.box.systemctl("stop", "gitopperd")
+    host.daemon("stop")
     seconds = time.monotonic() - started
     ended = {name: host.box.property("gitopperd", name) for name in ("Result", "ExecMainStatus")}
     assert ended == {"Result": "success", "ExecMainStatus": "0"}, host.box.journal("gitopperd")
@@ -63,7 +63,7 @@ def drop_in(host: Host, text: str) -> None:
     """Start the daemon anew with `text` added to its unit."""
     host.box.write("/etc/systemd/system/gitopperd.service.d/test.conf", text)
     host.box.systemctl("daemon-reload")
-    host.box.systemctl("restart", "gitopperd")
+    host.daemon("restart")
 
 
 def test_after_a_boot_without_upstream_the_files_are_back_before_it_is_ready(
@@ -80,7 +80,7 @@ def test_after_a_boot_without_upstream_the_files_are_back_before_it_is_ready(
         # It answers from the start, and is ready once the service has its files and took them.
         host.wait_for("steady", "DIFF", here, info="not looked at yet")
         assert host.box.property("gitopperd", "ActiveState") == "activating"
-        host.box.systemctl("start", "gitopperd")
+        host.daemon("start")
         for directory in DIRECTORIES:
             assert directory in host.mounts()
         assert host.box.read("/etc/steady/a") == "first\n"
@@ -117,25 +117,20 @@ def test_a_daemon_that_hangs_is_started_again_and_services_keep_their_files(
 def test_a_stop_is_clean_and_quick_while_upstream_hangs(host: Host, server: GitServer) -> None:
     host.wait_for("steady", "OK")
     mounts, readers = host.mounts(), host.readers(*DIRECTORIES)
-    server.now.hang = True
-    asked = len(server.now.requests)
-    host.wait_until(lambda: len(server.now.requests) > asked, lambda: "no poll came")
-    assert stop(host) < CLEAN_STOP_SECONDS
-    assert host.mounts() == mounts
-    # A start does not wait for it either, and the service can be steered.
-    started = time.monotonic()
-    host.box.systemctl("start", "gitopperd")
-    assert time.monotonic() - started < CLEAN_STOP_SECONDS
-    assert host.ctl("state", "freeze", "@localhost", "steady").returncode == 0
-    assert stop(host) < CLEAN_STOP_SECONDS
+    with server.hanging():
+        assert stop(host) < CLEAN_STOP_SECONDS
+        assert host.mounts() == mounts
+        # A start does not wait for it either, and the service can be steered.
+        started = time.monotonic()
+        host.daemon("start")
+        assert time.monotonic() - started < CLEAN_STOP_SECONDS
+        assert host.ctl("state", "freeze", "@localhost", "steady").returncode == 0
+        assert stop(host) < CLEAN_STOP_SECONDS
     for found in readers.stop():
         assert found.faults == ()
         assert found.rounds > 50
     assert host.mounts() == mounts
-    # Only a server that is started anew lets go of those that hang.
-    server.stop()
-    server.start()
-    host.box.systemctl("start", "gitopperd")
+    host.daemon("start")
     host.wait_for("steady", "FREEZE")
     assert host.ctl("state", "unfreeze", "@localhost", "steady").returncode == 0
     host.wait_for("steady", "OK")
@@ -154,7 +149,7 @@ def test_a_stop_during_a_reload_waits_a_little_and_the_next_start_reloads_again(
     host.box.run(["rm", "/run/slow"], check=True)
     assert GRACE_SECONDS - 1 < stop(host) < GRACE_SECONDS + CLEAN_STOP_SECONDS
     assert host.box.read("/etc/steady/a") == "second\n"
-    host.box.systemctl("start", "gitopperd")
+    host.daemon("start")
     host.wait_for("steady", "OK", commit)
     # What the first daemon asked for came to its end, and the second could not know: it asked again.
     assert len(host.box.read("/run/reloads").splitlines()) == 2

@@ -18,17 +18,17 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from subprocess import PIPE, CompletedProcess
+from subprocess import PIPE, CompletedProcess, Popen
 from typing import Any
 
 from attrs import define, field, frozen
 
 from tests.support.daemon import wait_until
 from tests.support.gitserver import HttpServer, http_server
-from tests.support.systemdbox import REPOSITORY, BoxProcess, SystemdBox
+from tests.support.systemdbox import REPOSITORY, SystemdBox
 from tests.support.upstream import Upstream
 
-__all__ = ["GitServer", "Host", "Readers", "Reading", "in_network_of"]
+__all__ = ["GitServer", "Host", "Readers", "Reading", "in_network_of", "reading_of"]
 
 SCRIPTS = Path(sys.executable).parent
 UNIT = REPOSITORY / "examples/gitopperd.service"
@@ -36,6 +36,7 @@ INSTALLED = "/usr/local/bin/gitopperd"
 CONFIG = "/etc/gitopper.toml"
 DATA = "/var/lib/gitopper"
 SOCKET = "/run/gitopper/gitopperd.sock"
+LOG_LINES = 40
 CLONE_NEWNET = 0x40000000
 
 Answer = dict[str, Any]
@@ -99,11 +100,19 @@ class GitServer:
         finally:
             self.start()
 
-    @property
-    def now(self) -> HttpServer:
-        """The server that runs."""
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Take requests and never answer them while the block runs; one is there when it begins."""
         assert self._server is not None, "the git server is stopped"
-        return self._server
+        server, asked = self._server, len(self._server.requests)
+        server.hang = True
+        try:
+            wait_until(lambda: len(server.requests) > asked, "no poll came")
+            yield
+        finally:
+            # Only a server that is started anew lets go of those that hang.
+            self.stop()
+            self.start()
 
     def commit(self, files: Mapping[str, str | None]) -> str:
         """Commit `files` (None deletes) and push; return the new hash."""
@@ -148,10 +157,11 @@ class Readers:
 
     def stop(self) -> list[Reading]:
         """End them, and return what each has found."""
-        return [_reading(process) for process in self._processes]
+        return [reading_of(process) for process in self._processes]
 
 
-def _reading(process: BoxProcess) -> Reading:
+def reading_of(process: Popen[bytes]) -> Reading:
+    """End a reader, and return what it has found."""
     out, err = process.communicate(timeout=20)  # the end of its input tells it
     assert process.returncode == 0, err.decode()
     found = json.loads(out)
@@ -185,6 +195,11 @@ class Host:
         keys = {"upstream": upstream, "interval": "1s", "timeout": "5s", **settings}
         lines = "".join(f'{key} = "{value}"\n' for key, value in keys.items())
         self.box.write(CONFIG, f"[global]\n{lines}{services}")
+
+    def daemon(self, verb: str) -> None:
+        """``systemctl start``, ``restart``, … the daemon; a failure comes with what its journal has."""
+        done = self.box.run(["systemctl", verb, "gitopperd"])
+        assert done.returncode == 0, f"{done.stderr}\n{self.log()}"
 
     def ctl(self, *words: str) -> CompletedProcess[str]:
         """Run gitopperctl on the host, as an operator who is logged in there."""
@@ -246,7 +261,11 @@ class Host:
         self, condition: Callable[[], bool], failure: Callable[[], str], seconds: float = 20
     ) -> None:
         """Wait for `condition`; fail with what `failure` says, and with the daemon's journal."""
-        wait_until(condition, lambda: f"{failure()}\n{self.box.journal('gitopperd')}", seconds)
+        wait_until(condition, lambda: f"{failure()}\n{self.log()}", seconds)
+
+    def log(self) -> str:
+        """Return the last that the daemon had to say, for the message of a failed assertion."""
+        return "\n".join(self.box.journal("gitopperd").splitlines()[-LOG_LINES:])
 
     def changes(self) -> list[str]:
         """Return all that systemd did so far, in its words: ``Reloaded nginx.service``, ``Started``, …
