@@ -33,13 +33,17 @@ class Board:
         """Put up a service with what is known of it without a look at the host."""
         name = outcome.service.name
         self._runners[name] = runner
-        if name in self._outcomes:  # its settings changed; what was seen of it stands
-            self._outcomes[name] = evolve(self._outcomes[name], service=outcome.service)
-            return
         self._outcomes[name] = outcome
         self._unseen.add(name)
         if shown is not None:
             self._settled[name] = shown
+        self._show(name)
+
+    def alter(self, runner: Runner) -> None:
+        """Note that a service has other settings, and another runner; what was seen of it stands."""
+        name = runner.service.name
+        self._runners[name] = runner
+        self._outcomes[name] = evolve(self._outcomes[name], service=runner.service)
         self._show(name)
 
     def keep(self, names: Set[str]) -> None:
@@ -59,7 +63,9 @@ class Board:
         self._unseen.discard(name)
         self._show(name)
         status = self._statuses[name]
-        if not self._runners[name].follower.health.polled or _same(self._settled.get(name), status):
+        branch = outcome.service.source.branch
+        polled = self._runners[name].follower.health_of(branch).polled
+        if not polled or _same(self._settled.get(name), status):
             return None
         self._settled[name] = status
         return status
@@ -119,7 +125,7 @@ class Board:
             intent=outcome.intent,
             deployed=outcome.deployed,
             tip=follower.tip(branch),
-            source=follower.health,
+            source=follower.health_of(branch),
             branch=branch,
             error=outcome.error,
         )

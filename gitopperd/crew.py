@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
 
 from attrs import frozen
 
@@ -15,6 +17,9 @@ from gitopperd.threads import Threads
 from libgitopper import Reconciler, Service, Status, Watch
 
 __all__ = ["Crew", "Recruits"]
+
+Key: TypeAlias = tuple[str, Path]
+"""What a follower is known by: its upstream, and the directory of its store."""
 
 
 @frozen(kw_only=True)
@@ -38,7 +43,7 @@ class Crew:
         remember: Callable[[Status], None],
         observe_seconds: Callable[[float], None],
     ) -> None:
-        self.followers: dict[str, Follower] = {}
+        self.followers: dict[Key, Follower] = {}
         self.runners: dict[str, Runner] = {}
         self._reconciler = reconciler
         self._threads = threads
@@ -53,34 +58,40 @@ class Crew:
         """Dismiss who is not wanted any more, take on who is missing; who stays notices nothing.
 
         A runner that is dismissed may leave a pass behind; the next pass of its service waits for
-        that one, and so does a withdrawal.
+        that one, and so does a withdrawal. Nothing here waits: no request sees a crew half changed.
         """
         services = {service.name: service for watch in watches for service in watch.services}
         for name, runner in tuple(self.runners.items()):
             if services.get(name) != runner.service:
                 self._dismiss(self.runners.pop(name))
-        upstreams = {watch.upstream: watch for watch in watches}
-        for upstream, follower in tuple(self.followers.items()):
-            if upstream not in upstreams or not follower.fits(upstreams[upstream]):
-                self._dismiss(self.followers.pop(upstream))
-        followers = tuple(self._new_follower(w) for w in watches if w.upstream not in self.followers)
-        for watch in watches:
-            self.followers[watch.upstream].go_on(watch)
-        runners = tuple(self._runner(s) for s in services.values() if s.name not in self.runners)
-        for runner in self.runners.values():
-            runner.follower = self.followers[runner.service.source.upstream]
-        return Recruits(followers=followers, runners=runners)
+        wanted = {_key(watch): watch for watch in watches}
+        for key, follower in tuple(self.followers.items()):
+            if key not in wanted or not follower.fits(wanted[key]):
+                self._dismiss(self.followers.pop(key))
+        followers = tuple(self._new_follower(w) for key, w in wanted.items() if key not in self.followers)
+        runners = []
+        for key, watch in wanted.items():
+            follower = self.followers[key]
+            follower.go_on(watch)
+            for service in watch.services:
+                if service.name not in self.runners:
+                    runners.append(self._new_runner(service, follower))
+                self.runners[service.name].follower = follower
+        return Recruits(followers=followers, runners=tuple(runners))
 
-    def start(self, recruits: Recruits) -> None:
-        """Set the new ones to work; those of the time before `run` are started by it."""
+    def start(self, recruits: Recruits, *, restored: bool) -> None:
+        """Set the new ones to work; those of the time before `run` are started by it.
+
+        Unless they are `restored` already, each begins with what this disk has for it.
+        """
         if self._group is None:
             return
-        parts: list[Follower | Runner] = [*recruits.runners, *recruits.followers]
-        for part in parts:
-            self._tasks[part] = self._group.create_task(part.run())
         for runner in recruits.runners:
+            self._tasks[runner] = self._group.create_task(_attend(runner, restored=restored))
             if runner.follower.health.polled:  # its follower may have polled long ago
                 runner.kick()
+        for follower in recruits.followers:
+            self._tasks[follower] = self._group.create_task(_follow(follower, restored=restored))
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -89,10 +100,12 @@ class Crew:
             everyone = Recruits(
                 followers=tuple(self.followers.values()), runners=tuple(self.runners.values())
             )
-            self.start(everyone)
+            self.start(everyone, restored=True)
             await asyncio.Event().wait()  # a host without services still answers
 
     def _dismiss(self, part: Follower | Runner) -> None:
+        if isinstance(part, Runner):
+            part.retire()
         if task := self._tasks.pop(part, None):
             task.cancel()
 
@@ -111,13 +124,13 @@ class Crew:
             on_poll=self._polled,
             rng=self._rng,
         )
-        self.followers[watch.upstream] = follower
+        self.followers[_key(watch)] = follower
         return follower
 
-    def _runner(self, service: Service) -> Runner:
+    def _new_runner(self, service: Service, follower: Follower) -> Runner:
         runner = Runner(
             service=service,
-            follower=self.followers[service.source.upstream],
+            follower=follower,
             reconciler=self._reconciler,
             threads=self._threads,
             board=self._board,
@@ -126,3 +139,19 @@ class Crew:
         )
         self.runners[service.name] = runner
         return runner
+
+
+def _key(watch: Watch) -> Key:
+    return watch.upstream, watch.stores
+
+
+async def _attend(runner: Runner, *, restored: bool) -> None:
+    if not restored:
+        await runner.restore()
+    await runner.run()
+
+
+async def _follow(follower: Follower, *, restored: bool) -> None:
+    if not restored:
+        await follower.open()
+    await follower.run()

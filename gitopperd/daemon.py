@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+
+from attrs import frozen
 
 from gitopperd.board import Board
 from gitopperd.crew import Crew, Recruits
 from gitopperd.follower import Follower
+from gitopperd.orphans import Orphans
 from gitopperd.runner import Runner
 from gitopperd.threads import Threads
 from libgitopper import (
@@ -19,11 +22,11 @@ from libgitopper import (
     Hooks,
     Intent,
     IntentKind,
+    Outcome,
     Reconciler,
     Service,
     StateStore,
     Status,
-    watches,
 )
 
 __all__ = ["Daemon", "UnknownService"]
@@ -38,6 +41,14 @@ class UnknownService(GitopperError):  # noqa: N818 - it reads as what it is at t
         self.name = name
         self.known = tuple(sorted(known))
         super().__init__(f"this host runs no service {name!r}; it runs: {', '.join(self.known) or 'none'}")
+
+
+@frozen(kw_only=True)
+class _Known:
+    """What is known of a service before anybody has looked at the host."""
+
+    outcome: Outcome
+    shown: Status | None
 
 
 class Daemon:
@@ -69,20 +80,31 @@ class Daemon:
             remember=state.show,
             observe_seconds=observe_seconds,
         )
-        self._man(config)
+        self._orphans = Orphans(
+            reconciler=self._reconciler, threads=threads, config=config, on_gone=self._kick_failed
+        )
+        self._second_round: asyncio.Task[None] | None = None
+        self._man(config, self._look_up(config.services))
 
     async def restore(self) -> None:
         """Bring back, from this disk alone, what every service had; withdraw what the config dropped.
 
         It comes before the first poll, so a host that boots with the upstream gone has its files.
         """
-        await self._restore(Recruits(followers=self.followers, runners=self._runners))
-        await self._withdraw_orphans()
-        self._restored = True
+        async with self._applying:
+            async with asyncio.TaskGroup() as group:
+                for follower in self.followers:
+                    group.create_task(follower.open())
+                for runner in self._runners:
+                    group.create_task(runner.restore())
+            await self._orphans.clear()
+            self._restored = True
 
     async def run(self) -> None:
         """Poll and make passes until cancelled."""
-        await self._crew.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._crew.run())
+            group.create_task(self._orphans.run())
 
     async def once(self) -> None:
         """Poll every upstream once and make one pass of every service."""
@@ -100,12 +122,16 @@ class Daemon:
         A service whose settings are the same notices nothing: no unmount, no reload, no lost state.
         """
         async with self._applying:
-            self._config = config
-            recruits = self._man(config)
+            newcomers = [s for s in config.services if s.name not in self._crew.runners]
+            known = await self._threads.answer(self._look_up, newcomers)
+            self._config = self._orphans.config = config
+            recruits = self._man(config, known)
             # First, so that what came can take the paths of what went.
-            await self._withdraw_orphans()
-            await self._restore(recruits)
-            self._crew.start(recruits)
+            await self._orphans.clear()
+            self._crew.start(recruits, restored=False)
+            if self._second_round:
+                self._second_round.cancel()
+            self._second_round = asyncio.create_task(self._try_again(recruits))
 
     @property
     def followers(self) -> tuple[Follower, ...]:
@@ -169,54 +195,46 @@ class Daemon:
         return self.status(name)
 
     async def _want(self, name: str, intent: Intent) -> Status:
-        runner = self._runner(name)
+        self._runner(name)
         stands = await self._threads.answer(self._reconciler.want, name, intent)
+        runner = self._runner(name)  # by now the service may have another one, or be gone
         self.board.intend(name, stands)
         runner.kick()
         return self.status(name)
 
-    def _man(self, config: Config) -> Recruits:
-        recruits = self._crew.man(watches(config.services, config.stores))
+    def _man(self, config: Config, known: Mapping[str, _Known]) -> Recruits:
+        recruits = self._crew.man(config.watches)
         self.board.keep({runner.service.name for runner in self._runners})
         for runner in recruits.runners:
-            self._put_up(runner)
+            name = runner.service.name
+            if name in known:
+                self.board.add(known[name].outcome, runner, known[name].shown)
+            else:
+                self.board.alter(runner)
         return recruits
 
-    def _put_up(self, runner: Runner) -> None:
-        name = runner.service.name
+    def _look_up(self, services: Iterable[Service]) -> dict[str, _Known]:
+        """Read what the state has of services. Blocks."""
+        return {service.name: self._look_up_one(service) for service in services}
+
+    def _look_up_one(self, service: Service) -> _Known:
         try:
-            shown = self._state.shown(name)
+            shown = self._state.shown(service.name)
         except GitopperError as exc:
-            log.warning("%s: since when it is in its state is not known: %s", name, exc)
+            log.warning("%s: since when it is in its state is not known: %s", service.name, exc)
             shown = None
-        self.board.add(self._reconciler.known(runner.service), runner, shown)
+        return _Known(outcome=self._reconciler.known(service), shown=shown)
 
-    async def _restore(self, recruits: Recruits) -> None:
-        async def restore(runner: Runner) -> None:
-            self.board.settle(await self._threads.work(self._reconciler.restore, runner.service))
+    async def _try_again(self, recruits: Recruits) -> None:
+        """Make another pass where the first one failed: its path may have been another recruit's."""
+        for runner in recruits.runners:
+            await runner.first_pass.wait()
+        self._kick_failed()
 
-        async with asyncio.TaskGroup() as group:
-            for follower in recruits.followers:
-                group.create_task(follower.open())
-            for runner in recruits.runners:
-                group.create_task(restore(runner))
-
-    async def _withdraw_orphans(self) -> None:
-        """Withdraw what is deployed for services that the config no longer gives this host."""
-        orphans = await self._threads.work(self._reconciler.orphans, self._config.services)
-        if orphans and not self._config.services:
-            # A wrong host name must not take every service's files away.
-            names = ", ".join(deployed.service.name for deployed in orphans)
-            log.error(
-                "the config has no service for this host, so nothing is withdrawn; still published: %s."
-                " Is the host name right? See -h", names
-            )  # fmt: skip
-            return
-        for deployed in orphans:
-            try:
-                await self._threads.work(self._reconciler.withdraw, deployed)
-            except GitopperError as exc:
-                log.error("%s: can't be withdrawn: %s", deployed.service.name, exc)  # noqa: TRY400
+    def _kick_failed(self) -> None:
+        for runner in self._runners:
+            if self.board.outcome(runner.service.name).error is not None:
+                runner.kick()
 
     @property
     def _runners(self) -> tuple[Runner, ...]:

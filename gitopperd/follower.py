@@ -39,7 +39,9 @@ class Follower:
         self._threads = threads
         self._on_poll = on_poll
         self._rng = rng
-        self._poked = asyncio.Event()
+        self._poked = False
+        self._woken = asyncio.Event()
+        self._polled_branches: frozenset[str] = frozenset()
         self._failures = 0
         self._polls = 0
 
@@ -53,10 +55,21 @@ class Follower:
         )
 
     def go_on(self, watch: Watch) -> None:
-        """Follow for the services of `watch` from now on; poll at once where it has other branches."""
+        """Follow for the services of `watch` from now on; poll at once where it has other branches.
+
+        Another interval counts from the last poll.
+        """
         before, self.watch = self.watch, watch
         if not watch.branches <= before.branches:
             self.poke()
+        elif watch.interval_seconds != before.interval_seconds:
+            self._woken.set()
+
+    def health_of(self, branch: str) -> SourceHealth:
+        """Return how the last poll went for `branch`; one that it did not ask for is not polled yet."""
+        if self.health.error is None and branch not in self._polled_branches:
+            return SourceHealth(last_success=self.health.last_success)
+        return self.health
 
     def tip(self, branch: str) -> str | None:
         """Return the tip of `branch` as far as it is known."""
@@ -64,7 +77,8 @@ class Follower:
 
     def poke(self) -> None:
         """Poll now, however long the next poll is away; several pokes make one poll."""
-        self._poked.set()
+        self._poked = True
+        self._woken.set()
 
     async def open(self) -> None:
         """Open the store as the last run left it, so that a rollback works before the first poll."""
@@ -75,9 +89,10 @@ class Follower:
 
     async def poll(self) -> None:
         """Poll once; what goes wrong is in `health` afterwards, never raised."""
-        self._poked.clear()
+        self._poked = False
+        watch = self.watch
         try:
-            self.store = await self._threads.poll(self._reconciler.poll, self.watch)
+            self.store = await self._threads.poll(self._reconciler.poll, watch)
         except GitopperError as exc:
             self._failed(str(exc))
         except Exception as exc:
@@ -85,6 +100,7 @@ class Follower:
             self._failed(f"internal error: {type(exc).__name__}: {exc}")
         else:
             self._failures = 0
+            self._polled_branches = watch.branches
             self.health = SourceHealth(polled=True, last_success=utc_now())
         self._polls += 1
         self._on_poll(self)
@@ -93,6 +109,13 @@ class Follower:
         """Poll until cancelled."""
         while True:
             await self.poll()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Wait until the next poll is due, or wanted."""
+        last_poll = asyncio.get_running_loop().time()
+        while not self._poked:
+            self._woken.clear()
             delay = next_delay(
                 interval_seconds=self.watch.interval_seconds,
                 polls=self._polls,
@@ -100,10 +123,10 @@ class Follower:
                 rng=self._rng,
             )
             try:
-                async with asyncio.timeout(delay):
-                    await self._poked.wait()
+                async with asyncio.timeout_at(last_poll + delay):
+                    await self._woken.wait()
             except TimeoutError:
-                continue
+                return
 
     def _failed(self, error: str) -> None:
         self._failures += 1

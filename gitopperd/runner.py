@@ -33,6 +33,8 @@ class Runner:
         self.service = service
         self.follower = follower
         self.passes = 0
+        self.first_pass = asyncio.Event()
+        self._retired = False
         self._reconciler = reconciler
         self._threads = threads
         self._board = board
@@ -44,6 +46,14 @@ class Runner:
         """Make a pass as soon as the one that runs, if any, is done."""
         self._kicked.set()
 
+    def retire(self) -> None:
+        """Begin no pass any more, not even one that waits for its turn in a thread already."""
+        self._retired = True
+
+    async def restore(self) -> None:
+        """Bring back, from this disk alone, what the service had."""
+        self._board.settle(await self._threads.work(self._reconciler.restore, self.service))
+
     async def run(self) -> None:
         """Make passes until cancelled."""
         while True:
@@ -54,10 +64,13 @@ class Runner:
     async def pass_once(self) -> None:
         """Make one pass and put its outcome on the board."""
         started = asyncio.get_running_loop().time()
-        outcome = await self._threads.work(self._reconciler.reconcile, self.service, self.follower.store)
+        outcome = await self._threads.work(
+            self._reconciler.reconcile, self.service, self.follower.store, still=lambda: not self._retired
+        )
         self._observe_seconds(asyncio.get_running_loop().time() - started)
         self.passes += 1
         await self._settle(outcome)
+        self.first_pass.set()
 
     async def _settle(self, outcome: Outcome) -> None:
         status = self._board.settle(outcome)

@@ -69,11 +69,13 @@ def aim(
     deployed: Deployed | None,
     attempt: Attempt | None,
     published: Published,
+    former: str | None = None,
 ) -> str | Reason:
     """Return the revision that the service should be at, or the reason why there is none.
 
     A service that tracks a branch whose tip is unknown stays where it is. One that is frozen
-    stays with what it shows: that is the attempt's revision when a crash came after publishing.
+    stays with what it shows: that is the attempt's revision when a crash came after publishing. One
+    that was withdrawn while frozen, and is back, is frozen at `former`, what it last took.
     """
     here = deployed.revision if deployed else None
     if intent.kind is IntentKind.ROLLBACK and intent.revision:
@@ -82,7 +84,7 @@ def aim(
         return tip or here or Reason.NO_TIP
     if attempt and published.release == attempt.release:
         return attempt.revision
-    return here or Reason.FROZEN_EMPTY
+    return here or former or Reason.FROZEN_EMPTY
 
 
 def make_plan(

@@ -181,7 +181,9 @@ class Reconciler:
                 return False
             # Read now: a pass that was under way may have published since the orphan was found.
             attempt, deployed = self._state.attempt(name), self._state.deployed(name)
-            shown = [found for found in (attempt, deployed) if found] or [orphan]
+            shown = [found for found in (attempt, deployed) if found]
+            if not shown:
+                return False
             for service in {found.service.placement: found.service for found in shown}.values():
                 self._hooks.withdraw(service)
             self._state.forget(name)

@@ -11,7 +11,7 @@ import tomli
 from attrs import field, frozen
 
 from libgitopper.config import keys as k
-from libgitopper.config.api import Api, AuthSettings, Webhook, read_api, read_auth, read_webhooks
+from libgitopper.config.api import Api, AuthSettings, JudgeAuth, Webhook, read_api, read_auth, read_webhooks
 from libgitopper.config.entries import Defaults, Entry, check_credentials, read_entry
 from libgitopper.config.machines import runs_here
 from libgitopper.config.problems import Problems, shown
@@ -19,7 +19,7 @@ from libgitopper.config.reading import Layers, Table, read_table
 from libgitopper.config.rules import check_hosts
 from libgitopper.config.values import format_duration
 from libgitopper.errors import ConfigError, ConfigProblem
-from libgitopper.model import Service
+from libgitopper.model import Service, Watch, watches
 
 __all__ = ["Config", "Overrides", "default_mount", "load_config", "parse_config"]
 
@@ -76,11 +76,30 @@ class Config:
     """The auth plugins, in the order in which they are asked."""
     webhooks: tuple[Webhook, ...] = ()
     """Who may say that there is news."""
+    own: Service | None = None
+    """The service that keeps this very configuration up to date, where it comes from a repository; it
+    is the first of `services`, and no file says so: the command line does."""
 
     @property
     def stores(self) -> Path:
         """The directory of the stores, one for each upstream."""
-        return self.mount / ".gitopper" / "stores"
+        return _stores(self.mount)
+
+    @property
+    def watches(self) -> tuple[Watch, ...]:
+        """What is to be polled: each upstream once.
+
+        Once more where the configuration's own repository is kept below another mount than the
+        services': a store lies below the mount of those who use it.
+        """
+        if self.own is None or self.own.mount == self.mount:
+            return watches(self.services, self.stores)
+        others = (service for service in self.services if service is not self.own)
+        return (*watches((self.own,), _stores(self.own.mount)), *watches(others, self.stores))
+
+
+def _stores(mount: Path) -> Path:
+    return mount / ".gitopper" / "stores"
 
 
 def load_config(
@@ -90,6 +109,7 @@ def load_config(
     root: bool,
     environ: Mapping[str, str],
     overrides: Overrides = Overrides(),
+    judge_auth: JudgeAuth | None = None,
 ) -> Config:
     """Read the configuration in `path`; for the arguments see `parse_config`.
 
@@ -112,7 +132,13 @@ def load_config(
         # Without its cause, which carries the whole file along, and so its secrets.
         raise _alone(str(path), message) from None
     return parse_config(
-        text, origin=str(path), hosts=hosts, root=root, environ=environ, overrides=overrides
+        text,
+        origin=str(path),
+        hosts=hosts,
+        root=root,
+        environ=environ,
+        overrides=overrides,
+        judge_auth=judge_auth,
     )
 
 
@@ -124,6 +150,7 @@ def parse_config(
     root: bool,
     environ: Mapping[str, str],
     overrides: Overrides = Overrides(),
+    judge_auth: JudgeAuth | None = None,
 ) -> Config:
     """Return what `text` says for this host. Pure.
 
@@ -134,6 +161,7 @@ def parse_config(
         root: whether the daemon runs as root: decides the defaults of ``publish`` and ``mount``.
         environ: environment variables: ``XDG_DATA_HOME`` and ``HOME`` are looked at, for ``mount``.
         overrides: from the command line.
+        judge_auth: tells what is wrong with the table of an auth plugin, as `Hooks.auth_problems` does.
 
     Raises:
         ConfigError: with every mistake of the file, in file order, also for services of other hosts.
@@ -143,7 +171,7 @@ def parse_config(
     defaults = _defaults(document, default_mount(root=root, environ=environ), root, overrides, problems)
     entries = _entries(document, defaults, problems)
     check_hosts(entries, hosts, defaults.mount, problems)
-    api, auth = read_api(document, problems), read_auth(document, problems)
+    api, auth = read_api(document, problems), read_auth(document, problems, judge_auth)
     webhooks = read_webhooks(document, problems)
     if problems or defaults.mount is None:
         raise ConfigError(origin, problems.in_file_order(document))
