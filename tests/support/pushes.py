@@ -23,25 +23,39 @@ def payload(name: str) -> bytes:
 def signed(kind: str, body: bytes, secret: str = SECRET, at: float | None = None) -> dict[str, str]:
     """Return the headers of a delivery; `at` is its Unix time, where the sender tells one."""
     seconds, name = str(int(time.time() if at is None else at)), str(uuid.uuid4())
+    headers = {"Content-Type": "application/json"}
     if kind == "github":
-        return {
-            "Content-Type": "application/json",
+        headers |= {
             "X-GitHub-Event": "push",
             "X-GitHub-Delivery": name,
             "X-Hub-Signature-256": f"sha256={_hex(secret, body)}",
         }
-    if kind == "gitlab":
-        return {"Content-Type": "application/json", "X-Gitlab-Event": "Push Hook",
-                "X-Gitlab-Event-UUID": name, "Idempotency-Key": name, "X-Gitlab-Token": secret}  # fmt: skip
-    if kind == "gitlab-signed":
+    elif kind == "gitlab":
+        headers |= {
+            "X-Gitlab-Event": "Push Hook",
+            "X-Gitlab-Event-UUID": name,
+            "Idempotency-Key": name,
+            "X-Gitlab-Token": secret,
+        }
+    elif kind == "gitlab-signed":
         key = base64.b64decode(secret.removeprefix("whsec_"))
         digest = hmac.digest(key, f"{name}.{seconds}.".encode() + body, hashlib.sha256)
-        return {"X-Gitlab-Event": "Push Hook", "webhook-id": name, "webhook-timestamp": seconds,
-                "webhook-signature": f"v1,{base64.b64encode(digest).decode()}"}  # fmt: skip
-    if kind in ("gitea", "forgejo"):
-        return {f"X-{kind.title()}-Delivery": name, f"X-{kind.title()}-Event": "push",
-                f"X-{kind.title()}-Signature": _hex(secret, body)}  # fmt: skip
-    return {"X-Signature": f"t={seconds},v1={_hex(secret, seconds.encode() + b'.' + body)}"}
+        headers |= {
+            "X-Gitlab-Event": "Push Hook",
+            "webhook-id": name,
+            "webhook-timestamp": seconds,
+            "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+        }
+    elif kind in ("gitea", "forgejo"):
+        brand = kind.title()
+        headers |= {
+            f"X-{brand}-Delivery": name,
+            f"X-{brand}-Event": "push",
+            f"X-{brand}-Signature": _hex(secret, body),
+        }
+    else:
+        headers["X-Signature"] = f"t={seconds},v1={_hex(secret, seconds.encode() + b'.' + body)}"
+    return headers
 
 
 def _hex(secret: str, signed: bytes) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from libgitopper.config import keys
+from libgitopper.config.api import WEBHOOK_KEYS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "config.md").read_text()
 ROW = re.compile(
@@ -17,6 +18,7 @@ TABLES = {
     "`[global]` and `[[services]]`": keys.DEFAULT_KEYS,
     "`[[services]]` only": (keys.MACHINE, keys.SERVICE, keys.PACKAGE, keys.DIRS),
     "An entry of `dirs`": keys.DIR_KEYS,
+    "`[[webhooks]]`": WEBHOOK_KEYS,
 }
 
 
@@ -49,7 +51,7 @@ def test_every_default_can_be_read():
 
 
 def test_the_page_names_every_type():
-    kinds = {key.kind for key in keys.SERVICE_KEYS + keys.DIR_KEYS}
+    kinds = {key.kind for table in TABLES.values() for key in table}
     described = set(re.findall(r"^\*\*(.+?)\*\*", PAGE, re.MULTILINE))
     assert kinds <= described
 
