@@ -6,13 +6,15 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from gitopper_plugins.dulwich import DulwichPlugin
-from libgitopper import Hooks, SourceError, UnknownRevision
+from libgitopper import CheckoutError, Hooks, SourceError, UnknownRevision
 from libgitopper.testing.git import Stage
 from tests.support.upstream import Upstream, git, import_history
 
@@ -163,3 +165,42 @@ def test_place_that_something_else_has_taken_is_named(stage: Stage) -> None:
     (stage.root / "stores").write_text("a file")
     with pytest.raises(SourceError, match=r"the store of .* can't be written: .*stores: File exists"):
         stage.fetch()
+
+
+def test_threads_that_start_at_once_on_nothing_all_succeed(stage: Stage) -> None:
+    service = stage.service("web")
+    failures: list[BaseException] = []
+
+    def work(here: Stage) -> None:
+        try:
+            for _ in range(2):
+                here.checkout(evolve(service, mount=here.root / "mount"))
+        except BaseException as exc:  # noqa: BLE001 - told below
+            failures.append(exc)
+
+    for number in range(15):
+        here = evolve(stage, root=stage.root / str(number))
+        threads = [threading.Thread(target=work, args=(here,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def test_second_process_at_work_in_the_releases_is_waited_for_and_named(stage: Stage) -> None:
+    service = evolve(stage.service("web"), timeout_seconds=0.5)
+    release = stage.checkout(service)
+    lock = os.open(service.releases, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        assert stage.checkout(service) == release  # nothing to do needs no lock
+        stage.upstream.commit({"other": "2"})
+        with pytest.raises(CheckoutError, match="another process"):
+            stage.checkout(service)
+        stage.fetch().discard(service, set())
+        assert release.path.exists()
+    finally:
+        os.close(lock)
+    stage.fetch().discard(service, set())
+    assert not release.path.exists()

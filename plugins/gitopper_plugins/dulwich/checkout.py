@@ -22,11 +22,13 @@ from pathlib import Path
 from attrs import frozen
 from dulwich.objects import ObjectID
 
+from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.fetch import bring_blobs
 from gitopper_plugins.dulwich.gitindex import IndexEntry, present
 from gitopper_plugins.dulwich.objects import BLOB
 from gitopper_plugins.dulwich.releases import SCRATCH
 from gitopper_plugins.dulwich.scratch import (
+    hold,
     make_directory,
     replace_file,
     scratch,
@@ -37,7 +39,6 @@ from gitopper_plugins.dulwich.scratch import (
 from gitopper_plugins.dulwich.store import SharedStore
 from gitopper_plugins.dulwich.tree import (
     DIRECTORY,
-    FILE,
     SUBMODULE,
     SYMLINK,
     Item,
@@ -56,10 +57,8 @@ def checkout(store: SharedStore, service: Service, content: Content) -> Release:
     release_id = content.release_id(service)
     tree = WorkTree.of(store.path, service, release_id)
     with _explained(service, tree.release):
-        if tree.release.is_dir():
-            _follow(store, service, content, tree)
-        else:
-            _make(store, service, content, tree)
+        if not _is_at(tree, content.revision):
+            _bring(store, service, content, tree)
     return Release(service=service.name, id=release_id, path=tree.release, content=content)
 
 
@@ -103,47 +102,68 @@ def _owner(service: Service) -> _Owner | None:
     return _Owner(user.pw_uid, user.pw_gid)
 
 
-def _make(store: SharedStore, service: Service, content: Content, tree: WorkTree) -> None:
+def _is_at(tree: WorkTree, revision: str) -> bool:
+    return tree.release.is_dir() and tree.linked() and tree.head() == revision
+
+
+@frozen
+class _Ready:
+    """All that a release needs: its items, with their contents in the store, and their owner."""
+
+    items: Sequence[Item]
+    owner: _Owner | None
+
+
+def _ready(store: SharedStore, service: Service, content: Content) -> _Ready:
     owner = _owner(service)
     found = items(store.objects, service, content)
-    bring_blobs(store, [item.id for item in found if kind_of(item.mode) in (FILE, SYMLINK)], service)
-    releases = service.releases
-    make_directory(releases)
-    sweep(releases, SCRATCH)
+    bring_blobs(store, [item.id for item in found if item.mode not in (DIRECTORY, SUBMODULE)], service)
+    return _Ready(found, owner)
+
+
+def _bring(store: SharedStore, service: Service, content: Content, tree: WorkTree) -> None:
+    """Make the release, or bring the one that is there to the revision of `content`."""
+    # Before the lock: whoever waits for it must not wait for a network.
+    ready = None if tree.release.is_dir() else _ready(store, service, content)
+    make_directory(service.releases)
+    with hold(service.releases, Deadline.after(service.timeout_seconds)) as held:
+        if not held:
+            raise CheckoutError(
+                f"another process is at work in {service.releases}; is there a second daemon?"
+            )
+        if tree.release.is_dir():
+            _follow(store, service, content, tree)
+        else:
+            _make(store, service, content.revision, tree, ready or _ready(store, service, content))
+
+
+def _make(store: SharedStore, service: Service, revision: str, tree: WorkTree, ready: _Ready) -> None:
+    sweep(service.releases, SCRATCH)
     # Mode 0700 until it is complete: a user who owns files in it can't reach them, nor swap a
     # directory for a symlink under our hands.
-    with scratch(releases, SCRATCH) as aside:
-        entries = _write(store, aside, found, owner)
+    with scratch(service.releases, SCRATCH) as aside:
+        entries = _write(store, aside, ready)
         _file(os.fsencode(aside / ".git"), tree.link, 0o644)
-        tree.install(store.objects, service, content.revision, entries)
+        tree.install(store.objects, service, revision, entries)
         if aside.stat().st_dev != store.path.stat().st_dev:
             sync_filesystem(aside)  # else it is on the disk already, with what `install` wrote
         aside.chmod(0o755)
-        _rename(aside, tree.release)
-    sync_directory(releases)
+        aside.rename(tree.release)
+    sync_directory(service.releases)
 
 
-def _rename(aside: Path, release: Path) -> None:
-    try:
-        aside.rename(release)
-    except OSError as exc:
-        # Another process was first; then the release is there, and as good as ours.
-        if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-
-
-def _write(store: SharedStore, top: Path, found: Sequence[Item], owner: _Owner | None) -> list[IndexEntry]:
-    """Write `found` below `top`, and return the index entries for it."""
+def _write(store: SharedStore, top: Path, ready: _Ready) -> list[IndexEntry]:
+    """Write the items below `top`, and return the index entries for them."""
     root = os.fsencode(top)
-    for parent in _parents(found):
+    for parent in _parents(ready.items):
         _directory(root + b"/" + parent)
-    for item in found:
+    for item in ready.items:
         _write_item(store, root + b"/" + item.path, item)
     entries = []
-    for item in found:
+    for item in ready.items:
         path = root + b"/" + item.path
-        if owner:
-            os.chown(path, owner.uid, owner.gid, follow_symlinks=False)
+        if ready.owner:
+            os.chown(path, ready.owner.uid, ready.owner.gid, follow_symlinks=False)
         if item.mode != DIRECTORY:
             entries.append(present(item.path, item.mode, item.id, os.lstat(path)))
     return entries
@@ -187,9 +207,9 @@ def _file(path: bytes, data: bytes, mode: int) -> None:
 
 def _follow(store: SharedStore, service: Service, content: Content, tree: WorkTree) -> None:
     """Bring a release that is there to the revision of `content`."""
+    if _is_at(tree, content.revision):
+        return  # somebody else was first
     if tree.linked():
-        if tree.head() == content.revision:
-            return
         with contextlib.suppress(ValueError):
             tree.follow(store.objects, service, content.revision)
             return

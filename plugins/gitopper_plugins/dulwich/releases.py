@@ -9,7 +9,8 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from gitopper_plugins.dulwich.scratch import remove_tree, scratch, sweep
+from gitopper_plugins.dulwich.channel import Deadline
+from gitopper_plugins.dulwich.scratch import hold, remove_tree, scratch, sweep
 from libgitopper import Service
 
 __all__ = ["SCRATCH", "discard"]
@@ -22,12 +23,20 @@ _RELEASE = re.compile(r"[0-9a-f]{16}")
 
 def discard(store: Path, service: Service, keep: Collection[str]) -> None:
     """Delete the releases of `service` that are not in `keep`, and leftovers; other files stay."""
-    if service.releases.is_dir():
+    if not service.releases.is_dir():
+        _forget_gone(store, service)
+        return
+    with hold(service.releases, Deadline.after(service.timeout_seconds)) as held:
+        if not held:
+            log.warning(
+                "releases of %s are not cleared now: another process is at work there", service.name
+            )
+            return
         sweep(service.releases, SCRATCH)
         for path in sorted(service.releases.iterdir()):
             if _RELEASE.fullmatch(path.name) and path.name not in keep and not path.is_symlink():
                 _delete(path)
-    _forget_gone(store, service)
+        _forget_gone(store, service)
 
 
 def _delete(release: Path) -> None:

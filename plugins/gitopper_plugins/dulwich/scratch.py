@@ -18,10 +18,14 @@ import os
 import secrets
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from gitopper_plugins.dulwich.channel import Deadline
+
 __all__ = [
+    "hold",
     "make_directory",
     "remove_tree",
     "replace_file",
@@ -33,6 +37,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+_LOCK_POLL_SECONDS = 0.02
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -53,13 +58,46 @@ def scratch(parent: Path, prefix: str) -> Iterator[Path]:
 def _create(parent: Path, prefix: str) -> tuple[Path, int]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        lock = os.open(path, _DIRECTORY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # A sweeper may have come between the two calls: then the directory is gone, or doomed.
+        # A sweeper may come before we hold the lock: then the directory is gone, or doomed.
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(path.stat(), os.fstat(lock)):
+            lock = os.open(path, _DIRECTORY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _is_at(path, lock):
                 return path, lock
+            os.close(lock)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def hold(directory: Path, deadline: Deadline) -> Iterator[bool]:
+    """Keep every other thread and process that does the same out of `directory`, until the block ends.
+
+    Yields False when somebody else holds it until the deadline.
+    """
+    lock = os.open(directory, _DIRECTORY)
+    try:
+        yield _locked(lock, deadline)
+    finally:
         os.close(lock)
+
+
+def _locked(lock: int, deadline: Deadline) -> bool:
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            try:
+                time.sleep(min(_LOCK_POLL_SECONDS, deadline.remaining()))
+            except TimeoutError:
+                return False
+        else:
+            return True
 
 
 def sweep(parent: Path, prefix: str) -> None:

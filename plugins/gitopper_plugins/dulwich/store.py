@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
-import os
 import threading
-import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.objects import COMMIT, TREE, Entry, Objects
 from gitopper_plugins.dulwich.packs import SCRATCH, drop_damaged
 from gitopper_plugins.dulwich.releases import discard
-from gitopper_plugins.dulwich.scratch import sweep
+from gitopper_plugins.dulwich.scratch import hold, sweep
 from gitopper_plugins.dulwich.transport import Transport
 from libgitopper import CheckoutError, Content, Service, SourceError, TreeEntry
 
@@ -27,7 +24,6 @@ __all__ = ["SharedStore", "View"]
 
 log = logging.getLogger(__name__)
 
-_LOCK_POLL_SECONDS = 0.05
 _KINDS = {0o040000: "directory", 0o100000: "file", 0o120000: "symlink", 0o160000: "submodule"}
 
 
@@ -53,13 +49,10 @@ class SharedStore:
         if not self._lock.acquire(timeout=deadline.remaining()):
             raise self._busy("another fetch from it")
         try:
-            lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                if not _locked(lock, deadline):
+            with hold(self.path, deadline) as held:
+                if not held:
                     raise self._busy("another process that works on its store")
                 yield
-            finally:
-                os.close(lock)
         finally:
             self._lock.release()
 
@@ -104,20 +97,6 @@ class SharedStore:
         """Release files and connections."""
         self.objects.close()
         self.transport.close()
-
-
-def _locked(lock: int, deadline: Deadline) -> bool:
-    """Lock the open file; False when another process holds it until the deadline."""
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            try:
-                time.sleep(min(_LOCK_POLL_SECONDS, deadline.remaining()))
-            except TimeoutError:
-                return False
-        else:
-            return True
 
 
 @frozen(kw_only=True)
