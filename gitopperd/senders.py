@@ -230,5 +230,6 @@ SENDERS: Mapping[str, Sender] = {
     "github": Sender(verify=_verify_github, read=_read_like_github),
     "gitlab": Sender(verify=_verify_gitlab, read=_read_gitlab),
     "gitea": Sender(verify=_verify_gitea, read=_read_like_github),
+    "forgejo": Sender(verify=_verify_gitea, read=_read_like_github),
     "hmac": Sender(verify=_verify_hmac, read=_read_hmac),
 }

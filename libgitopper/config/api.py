@@ -29,7 +29,7 @@ __all__ = [
 JudgeAuth: TypeAlias = Callable[[str, Mapping[str, Any]], Sequence[str]]
 """Takes the name of an auth plugin and its table, and returns what is wrong: ``key: what`` each."""
 
-WEBHOOK_KINDS = ("github", "gitlab", "gitea", "hmac")
+WEBHOOK_KINDS = ("github", "gitlab", "gitea", "forgejo", "hmac")
 
 
 @frozen(kw_only=True)
@@ -70,14 +70,20 @@ class Webhook:
 
 def _listen(value: object) -> str:
     text = v.string(value, '"127.0.0.1:8000"')
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
+    match = _LISTEN.fullmatch(text)
+    if not match or not 0 < int(match["port"]) < 65536:
         raise BadValueError(f'{shown(text)} is no address and port; write "0.0.0.0:8000" or "[::]:8000"')
     try:
-        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        ipaddress.ip_address(match["v6"] or match["v4"])
     except ValueError:
-        raise BadValueError(f'{shown(host)} is no IP address; write "0.0.0.0:8000"') from None
+        remedy = 'write "0.0.0.0:8000" or "[::]:8000"'
+        raise BadValueError(f"{shown(text)} has no IP address; {remedy}") from None
     return text
+
+
+def _on_loopback(listen: str) -> bool:
+    host, _, _ = listen.rpartition(":")
+    return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
 
 
 def _anonymous(value: object) -> bool:
@@ -99,6 +105,8 @@ def _plugins(value: object) -> tuple[str, ...]:
     return v.each(_plugin, value)
 
 
+# An IPv6 address needs its brackets: "::1:8000" is an address by itself, with no port at all.
+_LISTEN = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
 _STEP = re.compile(r"\[(\d{1,9})\]|([A-Za-z0-9_-]+)")
 _PLACE = re.compile(r"[A-Za-z0-9_-]+(\[\d{1,9}\]|\.[A-Za-z0-9_-]+)*")
 _plugin = v.matching(r"[A-Za-z][A-Za-z0-9_-]{0,63}", "the name of a plugin", '"token"')
@@ -131,8 +139,16 @@ def read_api(document: Mapping[str, object], problems: Problems) -> Api:
             problems.add(table.at(other), f'missing, and TLS needs both; write {other.name} = "/etc/…"')
     if table.writes(CLIENT_CA) and not table.writes(CERTIFICATE):
         problems.add(table.at(CLIENT_CA), "client certificates need TLS; write certificate and key, too")
+    listen = table.get(LISTEN)
+    if listen and not (_on_loopback(listen) or table.writes(CERTIFICATE) or table.get(INSECURE)):
+        message = (
+            f"{shown(listen)} can be reached from other hosts, and nothing said there would be encrypted;"
+            " write certificate and key, or listen on 127.0.0.1, or insecure = true if something else"
+            " protects it"
+        )
+        problems.add(table.at(LISTEN), message)
     return Api(
-        listen=table.get(LISTEN),
+        listen=listen,
         certificate=certificate,
         key=key,
         client_ca=table.get(CLIENT_CA),
@@ -153,14 +169,14 @@ def read_auth(
     if not isinstance(raw, dict):
         problems.add(("auth",), f"{shown(raw)} is not a table; write [auth]")
         return ()
-    tables = {name: value for name, value in raw.items() if isinstance(value, dict)}
+    tables = {name: value for name, value in raw.items() if isinstance(value, dict) and name != PLUGINS.name}
     scalars = {name: value for name, value in raw.items() if name not in tables}
     table = read_table(scalars, (PLUGINS,), ("auth",), problems) or Table(where=("auth",))
     plugins = table.get(PLUGINS) or tuple(dict.fromkeys(("peercred", *tables)))
     for name in tables:
         if name not in plugins:
             problems.add(("auth", name), f'not among plugins, so nobody reads it; add "{name}" there')
-    for name in plugins:
+    for name in dict.fromkeys(plugins):
         if plugins.count(name) > 1:
             problems.add(("auth", "plugins"), f"{name} is named twice; name it once")
     found = tuple(AuthSettings(plugin=name, settings=tables.get(name, {})) for name in plugins)
