@@ -169,7 +169,9 @@ def read_auth(
     if not isinstance(raw, dict):
         problems.add(("auth",), f"{shown(raw)} is not a table; write [auth]")
         return ()
-    tables = {name: value for name, value in raw.items() if isinstance(value, dict) and name != PLUGINS.name}
+    tables = {
+        name: value for name, value in raw.items() if isinstance(value, dict) and name != PLUGINS.name
+    }
     scalars = {name: value for name, value in raw.items() if name not in tables}
     table = read_table(scalars, (PLUGINS,), ("auth",), problems) or Table(where=("auth",))
     plugins = table.get(PLUGINS) or tuple(dict.fromkeys(("peercred", *tables)))
