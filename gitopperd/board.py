@@ -85,6 +85,16 @@ class Board:
         """Return the status of one service."""
         return self._statuses[service]
 
+    def intent(self, service: str) -> Intent:
+        """Return what the operator wants, as far as it is known here."""
+        return self._outcomes[service].intent
+
+    @property
+    def ends(self) -> dict[str, datetime]:
+        """By service, when what the operator wants ends by itself; without those that have no end."""
+        intents = {name: outcome.intent for name, outcome in self._outcomes.items()}
+        return {name: intent.until for name, intent in intents.items() if intent.until}
+
     def outcome(self, service: str) -> Outcome:
         """Return what the last pass found."""
         return self._outcomes[service]

@@ -15,6 +15,7 @@ from gitopperd.crew import Crew, Recruits
 from gitopperd.follower import Follower
 from gitopperd.orphans import Orphans
 from gitopperd.runner import Runner
+from gitopperd.thaw import Thawer
 from gitopperd.threads import Threads
 from libgitopper import (
     Config,
@@ -83,6 +84,7 @@ class Daemon:
         self._orphans = Orphans(
             reconciler=self._reconciler, threads=threads, config=config, on_gone=self._kick_failed
         )
+        self._thawer = Thawer(ends=lambda: self.board.ends, thaw=self._thaw, now=now)
         self._second_round: asyncio.Task[None] | None = None
         self._man(config, self._look_up(config.services))
 
@@ -105,6 +107,7 @@ class Daemon:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._crew.run())
             group.create_task(self._orphans.run())
+            group.create_task(self._thawer.run())
 
     async def once(self) -> None:
         """Poll every upstream once and make one pass of every service."""
@@ -169,15 +172,17 @@ class Daemon:
         self._runner(name)
         return self.board.status(name)
 
-    async def freeze(self, name: str) -> Status:
-        """Stop tracking upstream; the service stays with what it shows."""
-        return await self._want(name, Intent(kind=IntentKind.FREEZE))
+    async def freeze(
+        self, name: str, *, by: str, reason: str = "", until: datetime | None = None
+    ) -> Status:
+        """Stop tracking upstream; the service stays with what it shows, `until` then if that is given."""
+        return await self._want(name, Intent(kind=IntentKind.FREEZE, by=by, reason=reason, until=until))
 
-    async def unfreeze(self, name: str) -> Status:
+    async def unfreeze(self, name: str, *, by: str) -> Status:
         """Track upstream again, whatever was asked for before."""
-        return await self._want(name, Intent(kind=IntentKind.TRACK))
+        return await self._want(name, Intent(kind=IntentKind.TRACK, by=by))
 
-    async def rollback(self, name: str, prefix: str) -> Status:
+    async def rollback(self, name: str, prefix: str, *, by: str) -> Status:
         """Pin a service to an older commit.
 
         Raises:
@@ -187,7 +192,7 @@ class Daemon:
         runner = self._runner(name)
         store = runner.follower.store
         revision = await self._threads.answer(self._reconciler.resolve, runner.service, prefix, store)
-        return await self._want(name, Intent(kind=IntentKind.ROLLBACK, revision=revision))
+        return await self._want(name, Intent(kind=IntentKind.ROLLBACK, revision=revision, by=by))
 
     def pull(self, name: str) -> Status:
         """Poll the service's upstream now, and make a pass."""
@@ -196,11 +201,17 @@ class Daemon:
 
     async def _want(self, name: str, intent: Intent) -> Status:
         self._runner(name)
-        stands = await self._threads.answer(self._reconciler.want, name, intent)
-        runner = self._runner(name)  # by now the service may have another one, or be gone
-        self.board.intend(name, stands)
-        runner.kick()
+        self._obey(name, await self._threads.answer(self._reconciler.want, name, intent))
+        self._thawer.poke()
         return self.status(name)
+
+    async def _thaw(self, name: str) -> None:
+        self._obey(name, await self._threads.answer(self._reconciler.thaw, name))
+
+    def _obey(self, name: str, intent: Intent) -> None:
+        runner = self._runner(name)  # by now the service may have another one, or be gone
+        self.board.intend(name, intent)
+        runner.kick()
 
     def _man(self, config: Config, known: Mapping[str, _Known]) -> Recruits:
         recruits = self._crew.man(config.watches)
@@ -211,6 +222,7 @@ class Daemon:
                 self.board.add(known[name].outcome, runner, known[name].shown)
             else:
                 self.board.alter(runner)
+        self._thawer.poke()
         return recruits
 
     def _look_up(self, services: Iterable[Service]) -> dict[str, _Known]:

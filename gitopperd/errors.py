@@ -13,9 +13,17 @@ from gitopperd.daemon import UnknownService
 from gitopperd.routes import IDENTITY, Handler
 from libgitopper import GitopperError, Role, UnknownRevision
 
-__all__ = ["answer", "error", "errors_as_json"]
+__all__ = ["NOTE", "BadRequest", "answer", "error", "errors_as_json"]
 
 log = logging.getLogger(__name__)
+
+
+NOTE: web.ResponseKey[str] = web.ResponseKey("note", str)
+"""On a response: what the audit shall tell of it."""
+
+
+class BadRequest(GitopperError):  # noqa: N818 - it reads as what it is at the raise
+    """A request that makes no sense; the text says what to send instead."""
 
 
 @web.middleware
@@ -27,6 +35,8 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return error(404, "unknown-service", str(_seen_by(request, exc)))
     except UnknownRevision as exc:
         return error(404, "unknown-revision", str(exc))
+    except BadRequest as exc:
+        return error(400, "bad-request", str(exc))
     except GitopperError as exc:
         return error(503, "unavailable", str(exc))
     except web.HTTPException as exc:
@@ -48,12 +58,20 @@ def _seen_by(request: web.Request, exc: UnknownService) -> UnknownService:
 
 def error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return the one shape that every error has."""
-    return answer({"error": {"code": code, "message": message}}, status=status, headers=headers)
+    body = {"error": {"code": code, "message": message}}
+    return answer(body, status=status, headers=headers, note=message)
 
 
-def answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Return `body` as JSON that a person can read with curl: one line, UTF-8, with its line end."""
-    return web.json_response(body, status=status, headers=headers, dumps=_dumps)
+def answer(
+    body: Any, status: int = 200, headers: Mapping[str, str] | None = None, note: str = ""
+) -> web.Response:
+    """Return `body` as JSON that a person can read with curl: one line, UTF-8, with its line end.
+
+    `note` is what the audit shall tell of it.
+    """
+    response = web.json_response(body, status=status, headers=headers, dumps=_dumps)
+    response[NOTE] = note
+    return response
 
 
 def _dumps(value: Any) -> str:

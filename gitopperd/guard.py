@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from typing import Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 from attrs import evolve, frozen
 
 from gitopperd.asker import comes_from_another_site, facts, is_local, local_trouble, origin_of
-from gitopperd.errors import error
+from gitopperd.errors import NOTE, error
 from gitopperd.routes import IDENTITY, Handler, Open, Route, route_of
 from gitopperd.threads import Threads
 from libgitopper import AccessDenied, AuthRequest, Config, Grant, Hooks, Identity, Role
 
-__all__ = ["Attempted", "Guard", "origin_of"]
+__all__ = ["Attempted", "Audit", "Guard", "origin_of"]
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,9 @@ keeps nobody waiting for ever."""
 REFUSAL_SECONDS = 0.2
 """How long an answer 401 over TCP is held back. Guessing a token is hopeless anyway; this keeps whoever
 tries all the same from filling the log, and it hides how long the look-up took."""
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""They change nothing, so nobody needs to know who used them."""
 
 STRANGER = "this host does not know who asks; bring a token or a client certificate, or use its Unix socket"
 LOCAL_STRANGER = "this user has no role here; use sudo, or a group that [auth.peercred] names"
@@ -50,7 +53,24 @@ class Attempted:
     status: int
     """HTTP status of the answer."""
     reason: str = ""
-    """Of a refusal."""
+    """Why it was refused or failed, or what there is to know of it."""
+
+
+class Audit(Protocol):
+    """What the guard tells who keeps the audit."""
+
+    async def begin(self, attempted: Attempted) -> int:
+        """Write that something is about to be done; return the number to `end` it by.
+
+        Raises:
+            StateError: it can't be written, so it must not be done.
+        """
+
+    async def end(self, number: int, attempted: Attempted) -> None:
+        """Write how it is answered; never raises."""
+
+    def note(self, attempted: Attempted) -> None:
+        """Take down something that is over; never waits, never raises."""
 
 
 class Guard:
@@ -62,7 +82,7 @@ class Guard:
         hooks: Hooks,
         threads: Threads,
         config: Config,
-        audit: Callable[[Attempted], None],
+        audit: Audit,
         refusal_seconds: float = REFUSAL_SECONDS,
     ) -> None:
         self._hooks = hooks
@@ -115,25 +135,23 @@ class Guard:
         if reason := _lacks(identity, role, route, service):
             return await self._refuse(evolve(attempted, status=403, reason=reason))
         request[IDENTITY] = identity
-        return await self._carried_out(request, handler, role, attempted)
+        if request.method in SAFE_METHODS:
+            return await handler(request)
+        return await self._carried_out(request, handler, attempted)
 
     async def _carried_out(
-        self, request: web.Request, handler: Handler, role: Role, attempted: Attempted
+        self, request: web.Request, handler: Handler, attempted: Attempted
     ) -> web.StreamResponse:
-        try:
-            response = await handler(request)
-        except BaseException:  # the connection or the daemon ends; what was asked for may have been done
-            self._audit_if_it_matters(role, attempted)
-            raise
-        self._audit_if_it_matters(role, evolve(attempted, status=response.status))
+        """Have an operation audited before it is done, and its result before it is answered."""
+        number = await self._audit.begin(attempted)
+        # Cancelled in here, as the daemon ends, its entry keeps saying that it was begun.
+        response = await handler(request)
+        reason = response.get(NOTE, "")
+        await self._audit.end(number, evolve(attempted, status=response.status, reason=reason))
         return response
 
-    def _audit_if_it_matters(self, role: Role, attempted: Attempted) -> None:
-        if role > Role.READ:
-            self._audit(attempted)
-
     async def _refuse(self, attempted: Attempted, asked: AuthRequest | None = None) -> web.Response:
-        self._audit(attempted)
+        self._audit.note(attempted)
         if attempted.status != 401:
             return error(attempted.status, "forbidden", attempted.reason)
         if asked is not None and asked.unix is None:

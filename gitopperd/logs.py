@@ -75,6 +75,8 @@ class EventLog:
     @hookimpl
     def gitopper_event(self, event: Event) -> None:
         """Write `event` as ``subject: kind key=value …``."""
+        if event.kind == "refused":
+            return  # the audit has written its own line
         subject = event.service or event.upstream or "gitopperd"
         details = " ".join(
             f"{key}={one_line(str(value))}"

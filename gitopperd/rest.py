@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from gitopperd.audit import AUDIT, Audit
+from gitopperd.audit import ROUTES as AUDIT_ROUTES
 from gitopperd.daemon import Daemon
 from gitopperd.errors import answer, errors_as_json
+from gitopperd.events import EVENTS, Events
+from gitopperd.events import ROUTES as EVENT_ROUTES
 from gitopperd.guard import Guard
+from gitopperd.limits import attended, whole_body
 from gitopperd.openapi import ROUTES as OPENAPI_ROUTES
+from gitopperd.queries import freeze_reason, freeze_until, query_of
 from gitopperd.routes import IDENTITY, Open, Route, register
 from gitopperd.webhooks import ROUTES as WEBHOOK_ROUTES
 from gitopperd.webhooks import WEBHOOKS, Webhooks
-from libgitopper import Role, Status
+from libgitopper import Intent, IntentKind, Role, Status
+from libgitopper.reconciler import utc_now
 
 __all__ = ["EVERY_ROUTE", "ROUTES", "make_app"]
 
 DAEMON = web.AppKey("daemon", Daemon)
 REGISTRY = web.AppKey("registry", CollectorRegistry)
 
-MAX_BODY_BYTES = 64 * 1024
-
 
 def make_app(
-    daemon: Daemon, registry: CollectorRegistry, guard: Guard, webhooks: Webhooks
+    daemon: Daemon,
+    registry: CollectorRegistry,
+    guard: Guard,
+    webhooks: Webhooks,
+    audit: Audit,
+    events: Events,
 ) -> web.Application:
     """Return the application that serves `daemon`."""
     # Twice: inside the guard, so that it audits the status that is answered; outside, for its own faults.
-    middlewares = [errors_as_json, guard.middleware(), errors_as_json]
-    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
+    middlewares = [attended, errors_as_json, guard.middleware(), errors_as_json, whole_body]
+    app = web.Application(middlewares=middlewares)
     app[DAEMON] = daemon
     app[REGISTRY] = registry
     app[WEBHOOKS] = webhooks
+    app[AUDIT] = audit
+    app[EVENTS] = events
+    app.on_shutdown.append(_let_watchers_go)
     register(app, EVERY_ROUTE)
     return app
+
+
+async def _let_watchers_go(app: web.Application) -> None:
+    app[EVENTS].close()
 
 
 def member(request: web.Request, status: Status) -> dict[str, str]:
     """Return a service as the API shows it. `change` is RFC 1123, as clients have always read it."""
     source = request.app[DAEMON].service(status.service).source
-    return {
+    return _wanted(request.app[DAEMON].board.intent(status.service)) | {
         "service": status.service,
         "hash": status.hash,
         "state": status.state.value,
@@ -48,6 +67,18 @@ def member(request: web.Request, status: Status) -> dict[str, str]:
         "upstream": source.upstream,
         "branch": source.branch,
     }
+
+
+def _wanted(intent: Intent) -> dict[str, str]:
+    """Who froze a service or rolled it back, until when and why; as far as it is known."""
+    if intent.kind is IntentKind.TRACK:
+        return {}
+    members = {"reason": intent.reason, "until": _rfc3339(intent.until), "by": intent.by}
+    return {name: value for name, value in members.items() if value}
+
+
+def _rfc3339(time: datetime | None) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if time else ""
 
 
 async def list_machines(request: web.Request) -> web.Response:
@@ -68,22 +99,29 @@ async def list_service(request: web.Request) -> web.Response:
 
 
 async def freeze(request: web.Request) -> web.Response:
-    """Stop tracking; persisted before the answer."""
-    status = await request.app[DAEMON].freeze(request.match_info["service"])
-    return answer(member(request, status))
+    """Stop tracking, for a while or until an unfreeze; persisted before the answer."""
+    query = query_of(request, "reason", "for")
+    reason, until = freeze_reason(query), freeze_until(query, utc_now())
+    by = request[IDENTITY].name
+    status = await request.app[DAEMON].freeze(
+        request.match_info["service"], by=by, reason=reason, until=until
+    )
+    end = f"until {_rfc3339(until)}" if until else ""
+    return answer(member(request, status), note=": ".join(part for part in (end, reason) if part))
 
 
 async def unfreeze(request: web.Request) -> web.Response:
     """Track again; persisted before the answer."""
-    status = await request.app[DAEMON].unfreeze(request.match_info["service"])
+    by = request[IDENTITY].name
+    status = await request.app[DAEMON].unfreeze(request.match_info["service"], by=by)
     return answer(member(request, status))
 
 
 async def rollback(request: web.Request) -> web.Response:
     """Pin to an older commit; persisted before the answer, carried out after it."""
-    names = request.match_info
-    status = await request.app[DAEMON].rollback(names["service"], names["hash"])
-    return answer(member(request, status), status=202)
+    names, by = request.match_info, request[IDENTITY].name
+    status = await request.app[DAEMON].rollback(names["service"], names["hash"], by=by)
+    return answer(member(request, status), status=202, note=f"to {names['hash']}")
 
 
 async def pull(request: web.Request) -> web.Response:
@@ -150,5 +188,5 @@ ROUTES = (
     ),
 )  # fmt: skip
 
-EVERY_ROUTE = (*ROUTES, *WEBHOOK_ROUTES, *OPENAPI_ROUTES)
+EVERY_ROUTE = (*ROUTES, *AUDIT_ROUTES, *EVENT_ROUTES, *WEBHOOK_ROUTES, *OPENAPI_ROUTES)
 """Of this module and of those that have a part of the API to themselves."""

@@ -17,10 +17,13 @@ from aiohttp import web
 from attrs import frozen
 from prometheus_client import CollectorRegistry
 
+from gitopperd.audit import Audit
 from gitopperd.daemon import Daemon
+from gitopperd.events import Events
 from gitopperd.guard import Guard
 from gitopperd.listen import Address, listening
-from gitopperd.logs import EventLog, audit_log
+from gitopperd.listenermetrics import ListenerCollector
+from gitopperd.logs import EventLog
 from gitopperd.metrics import BoardCollector, Meters
 from gitopperd.notify import Notifier
 from gitopperd.rest import make_app
@@ -63,6 +66,8 @@ def serve(settings: Settings) -> int:
     hooks = settings.hooks
     hooks.register(EventLog(), name="log")
     hooks.register(meters, name="metrics")
+    events = Events(utc_now)
+    hooks.register(events, name="events")
     with _locked(settings.state_dir), StateStore(settings.state_dir / "state.db") as state:
         threads = Threads()
         daemon = Daemon(
@@ -76,29 +81,35 @@ def serve(settings: Settings) -> int:
         )
         registry.register(BoardCollector(daemon))
         _greet(settings, hooks)
-        guard = Guard(hooks=hooks, threads=threads, config=settings.config, audit=audit_log)
+        audit = Audit(state=state, hooks=hooks, threads=threads, now=utc_now)
+        guard = Guard(hooks=hooks, threads=threads, config=settings.config, audit=audit)
         webhooks = Webhooks(
             config=settings.config,
             followers=lambda: daemon.followers,
             threads=threads,
-            audit=audit_log,
+            audit=audit.note,
         )
-        app = make_app(daemon, registry, guard, webhooks)
-        main = _once(daemon) if settings.once else _run(daemon, settings, app)
+        app = make_app(daemon, registry, guard, webhooks, audit, events)
+        main = _once(daemon) if settings.once else _run(daemon, settings, app, audit, registry)
         code = asyncio.run(_until_signalled(main))
         if not threads.close(GRACE_SECONDS):
             _leave(code)
     return code
 
 
-async def _run(daemon: Daemon, settings: Settings, app: web.Application) -> int:
+async def _run(
+    daemon: Daemon, settings: Settings, app: web.Application, audit: Audit, registry: CollectorRegistry
+) -> int:
     notifier = Notifier(os.environ)
-    async with listening(app, settings.address, settings.unix_socket) as address:
+    api = settings.config.api
+    async with listening(app, settings.address, settings.unix_socket, api=api) as listener:
+        registry.register(ListenerCollector(listener))
         log.info(
-            "answering on %s%s", address, f" and {settings.unix_socket}" if settings.unix_socket else ""
+            "answering on %s%s", listener, f" and {settings.unix_socket}" if settings.unix_socket else ""
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(notifier.watchdog())
+            group.create_task(audit.run())
             await daemon.restore()
             notifier.send("READY=1", f"STATUS={len(daemon.board.services)} services")
             try:

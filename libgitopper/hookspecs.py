@@ -168,7 +168,7 @@ class Event:
 
     kind: str
     """One of: ``poll``, ``poll-failed``, ``deployed``, ``advanced``, ``withdrawn``, ``failed``, ``state``,
-    ``intent``."""
+    ``intent``, ``refused``."""
     service: str | None = None
     upstream: str | None = None
     details: Mapping[str, Any] = field(factory=dict)

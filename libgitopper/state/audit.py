@@ -43,7 +43,7 @@ class AuditEntry:
     @property
     def refused(self) -> bool:
         """True where nothing was tried, as the asker was not known, or not allowed."""
-        return self.status in REFUSALS
+        return self.status in REFUSALS or (not self.who and self.status >= 400)
 
 
 class AuditTrail(StateFile):
@@ -64,10 +64,11 @@ class AuditTrail(StateFile):
                 "UPDATE audit SET status = ?, reason = ? WHERE id = ?", (status, reason, number)
             )
 
-    def add_audit(self, entry: AuditEntry) -> None:
-        """Persist something that is over already."""
+    def add_audit(self, *entries: AuditEntry) -> None:
+        """Persist what is over already, all or nothing."""
         with self._write() as connection:
-            self._enter(connection, entry)
+            for entry in entries:
+                self._enter(connection, entry)
 
     def audit(self, limit: int, service: str | None = None) -> tuple[AuditEntry, ...]:
         """Return the last `limit` entries, newest first; with `service`, those of that service."""
