@@ -49,11 +49,11 @@ SIGNATURES = (
     "X-Gitea-Signature", "X-Forgejo-Signature", "X-Signature",
 )  # fmt: skip
 FREEZING: Json = {
-    "reason": {"type": "string", "description": "Why; shown with the service."},
+    "reason": {"type": "string", "maxLength": 500, "description": "Why; shown with the service."},
     "for": {"type": "string", "description": "Thaw by itself after so long, as 2h."},
 }
 AUDITING: Json = {
-    "limit": {"type": "integer", "minimum": 1, "description": "How many, at most."},
+    "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "description": "How many, at most."},
     "service": {"type": "string", "description": "Only what concerned this service."},
 }
 PAYLOAD: Json = {
@@ -65,15 +65,13 @@ DESCRIBED: Mapping[tuple[str, str], Described] = {
     ("GET", "/list/machines"): Described(answers={200: "Machines"}),
     ("GET", "/list/services"): Described(answers={200: "Services"}),
     ("GET", "/list/service/{service}"): Described(answers={200: "Service"}),
-    ("POST", "/state/freeze/{service}"): Described(answers={200: "Service"}, errors=(400,), query=FREEZING),
+    ("POST", "/state/freeze/{service}"): Described(answers={200: "Service"}, query=FREEZING),
     ("POST", "/state/unfreeze/{service}"): Described(answers={200: "Service"}),
     ("POST", "/state/rollback/{service}/{hash}"): Described(answers={202: "Service"}),
     ("POST", "/do/pull/{service}"): Described(answers={202: "Service"}),
     ("POST", "/do/reload-config"): Described(answers={200: "Reloaded"}, errors=(422,)),
-    ("POST", "/hook/{name}"): Described(
-        answers={202: "Polling"}, errors=(400, 413), headers=SIGNATURES, body=PAYLOAD
-    ),
-    ("GET", "/audit"): Described(answers={200: "Audit"}, errors=(400,), query=AUDITING),
+    ("POST", "/hook/{name}"): Described(answers={202: "Polling"}, headers=SIGNATURES, body=PAYLOAD),
+    ("GET", "/audit"): Described(answers={200: "Audit"}, query=AUDITING),
     ("GET", "/events"): Described(answers={200: "text/event-stream"}),
     ("GET", "/metrics"): Described(answers={200: "text/plain"}),
     ("GET", "/healthz"): Described(answers={200: "Alive"}),
@@ -152,6 +150,7 @@ def _responses(route: Route, described: Described) -> dict[str, Json]:
 
 
 def _usual_errors(route: Route) -> Iterable[int]:
+    yield from (400, 408, 413, 431)  # the limits, which are every request's
     if route.access is not Open.PUBLIC:
         yield from (401, 503)
     if isinstance(route.access, Role):
