@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from gitopperd.listen import Address, parse_address
+from gitopperd.listen import Address, ExposedError, check_exposure, parse_address
 from gitopperd.logs import set_up_logging
 from gitopperd.wiring import Settings, serve
 from libgitopper import (
@@ -29,6 +29,7 @@ __all__ = ["main"]
 FAILURE = 1
 USAGE = 2
 
+DEFAULT_ADDRESS = "127.0.0.1:8000"
 ROOT_STATE_DIR = Path("/var/lib/gitopper/state")
 ROOT_SOCKET = Path("/run/gitopper/gitopperd.sock")
 
@@ -49,7 +50,7 @@ class Duration(click.ParamType[float]):
 
 
 class Listen(click.ParamType[Address]):
-    """An address to listen on; loopback only."""
+    """An address to listen on."""
 
     name = "addr:port"
 
@@ -76,9 +77,8 @@ class Listen(click.ParamType[Address]):
     "-a",
     "--address",
     type=Listen(),
-    default="127.0.0.1:8000",
-    show_default=True,
-    help="Where to answer REST and metrics; loopback only.",
+    show_default=DEFAULT_ADDRESS,
+    help="Where to answer REST and metrics, instead of listen in [api]; beyond loopback with TLS only.",
 )
 @click.option(
     "--socket",
@@ -104,7 +104,7 @@ def main(
     context: click.Context,
     config: Path | None,
     hosts: str,
-    address: Address,
+    address: Address | None,
     unix_socket: Path | None,
     interval: float | None,
     state_dir: Path | None,
@@ -131,11 +131,12 @@ def main(
     set_up_logging(debug=debug, as_json=log_json, journal="JOURNAL_STREAM" in os.environ)
     try:
         hooks = load_plugins()
+        loaded = _load(config, hosts, interval, root=not no_root, hooks=hooks)
         settings = Settings(
-            config=_load(config, hosts, interval, root=not no_root, hooks=hooks),
+            config=loaded,
             hooks=hooks,
             state_dir=state_dir or _state_dir(),
-            address=address,
+            address=_address(address, loaded),
             unix_socket=unix_socket or _socket(),
             once=once,
         )
@@ -177,6 +178,17 @@ def _load(path: Path, hosts: str, interval_seconds: float | None, *, root: bool,
         mistakes = f"{count} mistake{'s' if count > 1 else ''}"
         click.echo(f"gitopperd: {path} has {mistakes}; nothing was changed", err=True)
         sys.exit(USAGE)
+
+
+def _address(given: Address | None, config: Config) -> Address:
+    """Return where to listen; one that may not be used ends the program."""
+    address = given or parse_address(config.api.listen or DEFAULT_ADDRESS)
+    try:
+        check_exposure(address, config.api)
+    except ExposedError as exc:
+        click.echo(f"gitopperd: {exc}", err=True)
+        sys.exit(USAGE)
+    return address
 
 
 def _state_dir() -> Path:

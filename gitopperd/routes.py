@@ -40,6 +40,8 @@ class Route:
     narrowed: bool = False
     """The handler shows everybody only the services that they may see. A route with neither this nor a
     ``{service}`` asks for its role without a limit to some services."""
+    body_bytes: int = 64 * 1024
+    """The longest body that it takes."""
 
     @property
     def name(self) -> str:
