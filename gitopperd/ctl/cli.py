@@ -1,35 +1,30 @@
-"""How the command line is read: hosts anywhere, abbreviations, and options at every level."""
+"""How the command line is read: hosts anywhere, abbreviations, arguments, and completion."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, TypeVar
 
 import click
 
-from gitopperd.ctl.client import AskError, Request
+from gitopperd.ctl.client import Request
+from gitopperd.ctl.errors import AskError
 from gitopperd.ctl.fleet import ask_all
-from gitopperd.ctl.hosts import Host, default_sockets, parse_host
+from gitopperd.ctl.options import BadSettings, hosts_named, name_hosts, targets_of
 
 __all__ = [
-    "MACHINE_READABLE",
     "AbbreviatedGroup",
     "HostCommand",
+    "LocalCommand",
     "RootGroup",
     "commit_argument",
-    "common_options",
-    "hosts_of",
-    "machine_readable",
     "service_argument",
-    "sockets_of",
-    "timeout_of",
+    "service_option",
 ]
 
-MACHINE_READABLE = ("-m", "--machine-readable")
-DEFAULT_TIMEOUT_SECONDS = 10.0
 COMPLETION_TIMEOUT_SECONDS = 1.0
-KEY = "gitopperd.ctl."
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
 
@@ -49,7 +44,27 @@ class _WithExamples(click.Command):
 
 
 class AbbreviatedGroup(_WithExamples, click.Group):
-    """A group whose commands may be shortened as long as one command alone begins so."""
+    """A group whose commands may be shortened as long as one command alone begins so.
+
+    `elsewhere` maps the name of a command to ``module:attribute``: what is rarely used is imported
+    when it is, and costs the others nothing.
+    """
+
+    def __init__(self, *args: Any, elsewhere: Mapping[str, str] | None = None, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._elsewhere = dict(elsewhere or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted({*super().list_commands(ctx), *self._elsewhere})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, and import it where it is somewhere else."""
+        if found := self._elsewhere.get(cmd_name):
+            module, _, attribute = found.partition(":")
+            command: click.Command = getattr(import_module(module), attribute)
+            return command
+        return super().get_command(ctx, cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -70,18 +85,14 @@ class RootGroup(AbbreviatedGroup):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the hosts aside, and parse the rest."""
-        hosts: dict[str, Host] = {}
-        for text in filter(_is_host, args):
-            try:
-                host = parse_host(text)
-            except ValueError as exc:
-                if not ctx.resilient_parsing:
-                    raise click.BadParameter(str(exc), ctx=ctx, param_hint=repr(text)) from exc
-            else:
-                # The same host twice is asked once.
-                hosts[host.label] = host
-        ctx.meta[KEY + "hosts"] = tuple(hosts.values())
-        return super().parse_args(ctx, [text for text in args if not _is_host(text)])
+        words = [text for text in args if text.startswith("@")]
+        try:
+            name_hosts(ctx, words)
+        except ValueError as exc:
+            if not ctx.resilient_parsing:
+                said, word = exc.args
+                raise click.BadParameter(said, ctx=ctx, param_hint=repr(word)) from exc
+        return super().parse_args(ctx, [text for text in args if not text.startswith("@")])
 
 
 class HostCommand(_WithExamples):
@@ -89,8 +100,7 @@ class HostCommand(_WithExamples):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, after seeing to it that there is somebody to ask."""
-        asks_help = any(text in ctx.help_option_names for text in args)
-        if not (hosts_of(ctx) or ctx.resilient_parsing or asks_help):
+        if not (hosts_named(ctx) or ctx.resilient_parsing or _asks_help(ctx, args)):
             needs = " ".join(piece for param in self.params for piece in param.get_usage_pieces(ctx))
             example = f"{ctx.command_path} @localhost {needs}".rstrip()
             ctx.fail(f"No @HOST given. Name the gitopperd to ask with an @ before it: {example}")
@@ -100,6 +110,16 @@ class HostCommand(_WithExamples):
         """Return the pieces of the usage line, hosts before the other arguments."""
         options, *rest = super().collect_usage_pieces(ctx)
         return [options, "@HOST...", *rest]
+
+
+class LocalCommand(_WithExamples):
+    """A command that works on files of this machine, and takes no @HOST."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, after seeing to it that nobody expects this to happen elsewhere."""
+        if (words := hosts_named(ctx)) and not (ctx.resilient_parsing or _asks_help(ctx, args)):
+            ctx.fail(f"{ctx.command_path} works on this machine's files; leave out {' '.join(words)}.")
+        return super().parse_args(ctx, args)
 
 
 def service_argument(command: Decorated) -> Decorated:
@@ -112,76 +132,19 @@ def commit_argument(command: Decorated) -> Decorated:
     return click.argument("commit", metavar="HASH", callback=_commit)(command)
 
 
-def common_options(command: Decorated) -> Decorated:
-    """Add the options that every level takes, so that they may stand anywhere on the line."""
-    for option in (
-        click.option(
-            "--socket",
-            metavar="PATH",
-            help="Where @localhost has its Unix socket.",
-            **_remembered(),
-        ),
-        click.option(
-            "--timeout",
-            type=float,
-            metavar="SECONDS",
-            help=f"How long to wait for all answers; default {DEFAULT_TIMEOUT_SECONDS:g}.",
-            **_remembered(_checked_timeout),
-        ),
-        click.option(
-            *MACHINE_READABLE,
-            is_flag=True,
-            default=None,
-            help="Print JSON, errors too.",
-            **_remembered(),
-        ),
-    ):
-        command = option(command)
-    return command
+def service_option(command: Decorated) -> Decorated:
+    """Add the option --service; the command gets None where it is not given."""
+    return click.option(
+        "--service",
+        metavar="SERVICE",
+        callback=lambda ctx, param, value: None if value is None else _service_name(ctx, param, value),
+        shell_complete=_service_names,
+        help="Of this service alone.",
+    )(command)
 
 
-def hosts_of(ctx: click.Context) -> tuple[Host, ...]:
-    """Return the hosts on the line, each once, in their order."""
-    hosts: tuple[Host, ...] = ctx.meta[KEY + "hosts"]
-    return hosts
-
-
-def machine_readable(ctx: click.Context) -> bool:
-    """Tell whether JSON is wanted."""
-    return bool(ctx.meta.get(KEY + "machine_readable"))
-
-
-def timeout_of(ctx: click.Context) -> float:
-    """Return how long to wait for all answers together, in seconds."""
-    seconds: float = ctx.meta.get(KEY + "timeout", DEFAULT_TIMEOUT_SECONDS)
-    return seconds
-
-
-def sockets_of(ctx: click.Context) -> tuple[str, ...]:
-    """Return where @localhost may have its socket."""
-    path: str | None = ctx.meta.get(KEY + "socket")
-    return (path,) if path else default_sockets()
-
-
-def _remembered(check: Callable[[Any], Any] = lambda value: value) -> dict[str, Any]:
-    """Keep an option's value for whichever command runs in the end; `meta` is shared by all levels."""
-
-    def remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-        if value is not None:
-            ctx.meta[KEY + str(param.name)] = check(value)
-
-    return {"callback": remember, "expose_value": False}
-
-
-def _checked_timeout(seconds: float) -> float:
-    # Written so that "nan" is refused too.
-    if not 0 < seconds <= 86400:
-        raise click.BadParameter("it must be more than 0, and 86400 (a day) at most.")
-    return seconds
-
-
-def _is_host(text: str) -> bool:
-    return text.startswith("@")
+def _asks_help(ctx: click.Context, args: Sequence[str]) -> bool:
+    return any(text in ctx.help_option_names for text in args)
 
 
 def _service_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -205,10 +168,14 @@ def _commit(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 def _service_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Ask the hosts on the line for their services, for a shell; who is slow to answer is left out."""
+    try:
+        targets = targets_of(ctx)
+    except BadSettings:
+        # A shell that completes a line is no place to tell.
+        return []
     outcomes = ask_all(
-        hosts_of(ctx),
-        Request(method="GET", segments=("list", "services"), member="services"),
-        sockets=sockets_of(ctx),
+        targets,
+        Request(method="GET", segments=("list", "services"), shape="services"),
         timeout_seconds=COMPLETION_TIMEOUT_SECONDS,
     )
     answers = [outcome for outcome in outcomes.values() if not isinstance(outcome, AskError)]

@@ -1,42 +1,40 @@
-"""One question to one daemon: HTTP over TCP or a Unix socket, with the standard library alone."""
+"""One question to one daemon: HTTP over TCP, TLS, a Unix socket or ssh, with the standard library alone."""
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import os
-import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from gitopperd.ctl.hosts import Endpoint, Tcp, Unix
+from gitopperd.ctl.connect import Connector, Line
+from gitopperd.ctl.errors import Answer, AskError
+from gitopperd.ctl.places import Target
 from gitopperd.ctl.text import visible
 
-__all__ = ["Answer", "AskError", "Request", "ask", "overdue"]
+__all__ = ["HEADERS", "Request", "ask", "check_status", "overdue"]
 
-Answer = Mapping[str, Any]
 # Far more than the busiest host has to tell, and little enough for any machine.
 ANSWER_LIMIT_BYTES = 16 << 20
 HEADERS = {"Accept": "application/json", "Connection": "close", "User-Agent": "gitopperctl"}
+PROBLEMS_LIMIT = 1000
 
 
-class AskError(Exception):
-    """A daemon could not be asked, or refused; the text says what to do, not which host it was.
+def _is_list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
-    `code` is the daemon's (``not-found``), or one of ``unreachable``, ``timeout``, ``bad-answer``.
-    """
 
-    def __init__(self, code: str, message: str, answer: Answer | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self._answer = answer
-
-    def as_answer(self) -> Answer:
-        """Return what the daemon answered, or the like of it where it did not."""
-        return self._answer or {"error": {"code": self.code, "message": str(self)}}
+# What makes an answer gitopperd's: a member, and its type.
+SHAPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "machines": ("machines", _is_list_of(str)),
+    "services": ("services", _is_list_of(dict)),
+    "service": ("service", lambda value: isinstance(value, str)),
+    "audit": ("audit", _is_list_of(dict)),
+    "reloaded": ("services", lambda value: isinstance(value, int)),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,34 +44,32 @@ class Request:
     method: Literal["GET", "POST"]
     segments: tuple[str, ...]
     """The path, segment by segment, not encoded."""
-    member: Literal["machines", "services", "service"]
-    """The member that every right answer has."""
+    query: Mapping[str, str | None] | None = None
+    """Not encoded; None for what is not asked."""
+    shape: Literal["machines", "services", "service", "audit", "reloaded"]
+    """What every right answer looks like."""
 
     @property
     def path(self) -> str:
         """The path, each segment percent-encoded: a service's name can't lead to another path."""
-        return "".join("/" + quote(os.fsencode(segment), safe="") for segment in self.segments)
+        path = "".join("/" + quote(os.fsencode(segment), safe="") for segment in self.segments)
+        asked = {name: value for name, value in (self.query or {}).items() if value is not None}
+        return f"{path}?{urlencode(asked)}" if asked else path
 
 
-def ask(endpoints: Sequence[Endpoint], request: Request, *, timeout_seconds: float) -> Answer:
-    """Ask the first of `endpoints` that takes a connection, and return its answer.
-
-    Once a connection stands, the next endpoint is not tried, whatever happens: a POST that failed
-    half-way may have been carried out. The timeout holds for each wait, not for all of them.
+def ask(target: Target, request: Request, connector: Connector) -> Answer:
+    """Ask the daemon of `target`, and return its answer.
 
     Raises:
         AskError: There is no good answer.
     """
     try:
-        with contextlib.closing(_connect(endpoints, timeout_seconds)) as connection:
-            connection.request(request.method, request.path, headers=HEADERS)
-            response = connection.getresponse()
-            return _checked(response, response.read(ANSWER_LIMIT_BYTES + 1), request)
+        with connector.line(target.places) as line:
+            line.connection.request(request.method, request.path, headers={**HEADERS, **line.headers})
+            response = line.connection.getresponse()
+            return _checked(response, response.read(ANSWER_LIMIT_BYTES + 1), request, line)
     except TimeoutError as exc:
-        raise overdue(request, timeout_seconds) from exc
-    except (OSError, http.client.HTTPException, ValueError) as exc:
-        reason = visible(str(exc)) or type(exc).__name__
-        raise AskError("bad-answer", f"what listens there does not speak HTTP properly: {reason}") from exc
+        raise overdue(request, connector.timeout_seconds) from exc
 
 
 def overdue(request: Request, timeout_seconds: float) -> AskError:
@@ -84,74 +80,45 @@ def overdue(request: Request, timeout_seconds: float) -> AskError:
     return AskError("timeout", message)
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
+def check_status(response: http.client.HTTPResponse, body: bytes, path: str, line: Line) -> Answer | None:
+    """Return the object in the body of an answer with status 2xx; None where there is none.
 
-    def __init__(self, path: str, timeout_seconds: float) -> None:
-        super().__init__("localhost", timeout=timeout_seconds)
-        self._path = path
-
-    def connect(self) -> None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(self.timeout)
-            sock.connect(self._path)
-        except BaseException:
-            sock.close()
-            raise
-        self.sock = sock
-
-
-def _connect(endpoints: Sequence[Endpoint], timeout_seconds: float) -> http.client.HTTPConnection:
-    failures: list[tuple[Endpoint, OSError]] = []
-    for endpoint in endpoints:
-        connection = _connection(endpoint, timeout_seconds)
-        try:
-            connection.connect()
-        except TimeoutError:
-            # The time is up for the other places too.
-            raise
-        except OSError as exc:
-            failures.append((endpoint, exc))
-        else:
-            return connection
-    raise _unreachable(failures) from failures[-1][1]
-
-
-def _connection(endpoint: Endpoint, timeout_seconds: float) -> http.client.HTTPConnection:
-    match endpoint:
-        case Unix(path=path):
-            return _UnixConnection(path, timeout_seconds)
-        case Tcp(name=name, port=port):
-            return http.client.HTTPConnection(name, port, timeout=timeout_seconds)
-
-
-def _unreachable(failures: Sequence[tuple[Endpoint, OSError]]) -> AskError:
-    tried = "; ".join(f"{endpoint}: {exc.strerror or exc}" for endpoint, exc in failures)
-    if any(isinstance(exc, PermissionError) for _, exc in failures):
-        remedy = "this user may not use that socket: try sudo, or ask whoever runs the machine"
-    elif isinstance(failures[-1][1], socket.gaierror):
-        remedy = "is the name right?"
-    else:
-        remedy = "is gitopperd running there?"
-    return AskError("unreachable", visible(f"can't connect ({tried}); {remedy}"))
-
-
-def _checked(response: http.client.HTTPResponse, body: bytes, request: Request) -> Answer:
+    Raises:
+        AskError: The daemon refused, or it is no daemon.
+    """
     answer = _decoded(body)
-    if answer is not None and response.status >= 400:
-        error = answer.get("error")
-        if isinstance(error, dict) and isinstance(error.get("message"), str):
-            raise AskError(str(error.get("code", response.status)), visible(error["message"]), answer)
-    if answer is not None and 200 <= response.status < 300 and _has(answer, request.member):
+    if 200 <= response.status < 300:
         return answer
+    error = answer.get("error") if answer is not None else None
+    if response.status >= 400 and isinstance(error, dict) and isinstance(error.get("message"), str):
+        message = visible(error["message"])
+        if response.status == 401 and line.remedy:
+            message += f" ({line.remedy})"
+        listed = error.get("problems")
+        problems = (
+            [visible(str(item)) for item in listed[:PROBLEMS_LIMIT]] if isinstance(listed, list) else ()
+        )
+        raise AskError(str(error.get("code", response.status)), message, answer, problems)
+    raise not_gitopperd(response, body, path)
+
+
+def not_gitopperd(response: http.client.HTTPResponse, body: bytes, path: str) -> AskError:
+    """Return the error for an answer that no gitopperd gives."""
     kind = response.getheader("Content-Type") or "no content type"
     said = visible(f"HTTP {response.status} {response.reason}, {kind}, {len(body)} bytes")
-    raise AskError(
+    return AskError(
         "bad-answer",
-        f"what answers there is not gitopperd, or not one that knows {request.path} ({said}); "
-        "is it the right port?",
+        f"what answers there is not gitopperd, or not one that knows {path} ({said});"
+        " is it the right port?",
     )
+
+
+def _checked(response: http.client.HTTPResponse, body: bytes, request: Request, line: Line) -> Answer:
+    answer = check_status(response, body, request.path, line)
+    member, is_right = SHAPES[request.shape]
+    if answer is None or not is_right(answer.get(member)):
+        raise not_gitopperd(response, body, request.path)
+    return answer
 
 
 def _decoded(body: bytes) -> Answer | None:
@@ -168,14 +135,3 @@ def _decoded(body: bytes) -> Answer | None:
 def _refuse(constant: str) -> None:
     # Python reads NaN and Infinity; JSON has no such thing, and whoever reads our -m would choke.
     raise ValueError(f"{constant} is not JSON")
-
-
-def _has(answer: Answer, member: str) -> bool:
-    value = answer.get(member)
-    match member:
-        case "machines":
-            return isinstance(value, list) and all(isinstance(item, str) for item in value)
-        case "services":
-            return isinstance(value, list) and all(isinstance(item, dict) for item in value)
-        case _:
-            return isinstance(value, str)

@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import click
 
 from gitopperd.ctl import show
+from gitopperd.ctl.carry import carry_out
 from gitopperd.ctl.cli import (
     AbbreviatedGroup,
     HostCommand,
     RootGroup,
     commit_argument,
-    common_options,
-    hosts_of,
-    machine_readable,
     service_argument,
-    sockets_of,
-    timeout_of,
+    service_option,
 )
-from gitopperd.ctl.client import Answer, AskError, Request
-from gitopperd.ctl.fleet import Outcomes, ask_all
-from gitopperd.ctl.text import Terminal, visible
+from gitopperd.ctl.client import Request
+from gitopperd.ctl.options import common_options, root_options
 
 __all__ = ["cli"]
-
-Render = Callable[[Mapping[str, Answer], Terminal], list[str]]
 
 
 @click.group(
     cls=RootGroup,
+    # What few need is imported when it is asked for.
+    elsewhere={"token": "gitopperd.ctl.tokens:token", "watch": "gitopperd.ctl.watch:watch"},
     context_settings={"help_option_names": ["-h", "--help"]},
     examples=(
         "gitopperctl list services @localhost",
-        "gitopperctl list services @web1 @web2",
+        "gitopperctl list services @web1 @ssh://ops@web2",
         "gitopperctl state freeze @web1 grafana-server",
         "gitopperctl state rollback @web1 grafana-server 606eb57",
         "gitopperctl do pull @web1 grafana-server",
@@ -51,17 +44,17 @@ Render = Callable[[Mapping[str, Answer], Terminal], list[str]]
     callback=lambda ctx, _param, wanted: _print_version(ctx) if wanted else None,
     help="Print the version, and end.",
 )
-@common_options
+@root_options
 def cli() -> None:
     """See and steer gitopperd, on one host or on many.
 
-    @HOST is @name[:port] (port 8000 unless given), @[IPv6]:port, or
-    @unix:/path; @localhost without a port tries the Unix socket first. It may
-    stand anywhere, and there may be several. Commands may be shortened as long
-    as they stay unambiguous.
+    @HOST is @name[:port] (port 8000 unless given), @https://name[:port],
+    @ssh://[user@]name, @unix:/path, or @@GROUP of ctl.toml; @localhost without
+    a port tries the Unix socket first. It may stand anywhere, and there may be
+    several. Commands may be shortened as long as they stay unambiguous.
 
     Exit code: 0 when every host answered well, 1 when one did not, 2 for a
-    command line that can't be understood.
+    command line or settings that can't be understood.
     """
 
 
@@ -83,8 +76,8 @@ def list_() -> None:
 @click.pass_context
 def list_machines(ctx: click.Context) -> int:
     """List the machines in the host's config."""
-    request = Request(method="GET", segments=("list", "machines"), member="machines")
-    return _carry_out(ctx, request, show.machines)
+    request = Request(method="GET", segments=("list", "machines"), shape="machines")
+    return carry_out(ctx, request, show.machines)
 
 
 @list_.command(
@@ -99,8 +92,8 @@ def list_machines(ctx: click.Context) -> int:
 @click.pass_context
 def list_services(ctx: click.Context) -> int:
     """List services, with their commit and state."""
-    request = Request(method="GET", segments=("list", "services"), member="services")
-    return _carry_out(ctx, request, show.services)
+    request = Request(method="GET", segments=("list", "services"), shape="services")
+    return carry_out(ctx, request, show.services)
 
 
 @list_.command("service", cls=HostCommand, examples=("gitopperctl list service @web1 grafana-server",))
@@ -109,8 +102,8 @@ def list_services(ctx: click.Context) -> int:
 @click.pass_context
 def list_service(ctx: click.Context, service: str) -> int:
     """Show all that is known of a service."""
-    request = Request(method="GET", segments=("list", "service", service), member="service")
-    return _carry_out(ctx, request, show.service)
+    request = Request(method="GET", segments=("list", "service", service), shape="service")
+    return carry_out(ctx, request, show.service)
 
 
 @cli.group(
@@ -126,13 +119,22 @@ def state() -> None:
     """Freeze, unfreeze or roll back a service."""
 
 
-@state.command("freeze", cls=HostCommand, examples=("gitopperctl state freeze @web1 grafana-server",))
+@state.command(
+    "freeze",
+    cls=HostCommand,
+    examples=(
+        "gitopperctl state freeze @web1 grafana-server",
+        "gitopperctl state freeze @web1 grafana-server --reason 'disks are swapped' --for 2h",
+    ),
+)
 @service_argument
+@click.option("--reason", metavar="TEXT", help="Why; shown wherever the state is.")
+@click.option("--for", "duration", metavar="TIME", help="It thaws by itself after 30m, 2h, …")
 @common_options
 @click.pass_context
-def freeze(ctx: click.Context, service: str) -> int:
+def freeze(ctx: click.Context, service: str, reason: str | None, duration: str | None) -> int:
     """Keep a service at its commit, whatever is pushed."""
-    return _steer(ctx, "state", "freeze", service)
+    return _steer(ctx, "state", "freeze", service, query={"reason": reason, "for": duration})
 
 
 @state.command("unfreeze", cls=HostCommand, examples=("gitopperctl state unfreeze @web1 grafana-server",))
@@ -160,10 +162,14 @@ def rollback(ctx: click.Context, service: str, commit: str) -> int:
     return _steer(ctx, "state", "rollback", service, commit)
 
 
-@cli.group("do", cls=AbbreviatedGroup, examples=("gitopperctl do pull @web1 grafana-server",))
+@cli.group(
+    "do",
+    cls=AbbreviatedGroup,
+    examples=("gitopperctl do pull @web1 grafana-server", "gitopperctl do reload-config @web1"),
+)
 @common_options
 def do() -> None:
-    """Act on a service: pull; the rest is as in state."""
+    """Act: pull, reload-config; the rest is as in state."""
 
 
 @do.command("pull", cls=HostCommand, examples=("gitopperctl do pull @web1 @web2 grafana-server",))
@@ -178,50 +184,53 @@ def pull(ctx: click.Context, service: str) -> int:
     return _steer(ctx, "do", "pull", service)
 
 
+@do.command("reload-config", cls=HostCommand, examples=("gitopperctl do reload-config @web1",))
+@common_options
+@click.pass_context
+def reload_config(ctx: click.Context) -> int:
+    """Let a daemon read its configuration again.
+
+    One that is not valid is refused with all its problems, and the daemon
+    stays with the one that it has.
+    """
+    request = Request(method="POST", segments=("do", "reload-config"), shape="reloaded")
+    return carry_out(ctx, request, show.reloaded)
+
+
 for alias in (freeze, unfreeze, rollback):
     do.add_command(alias)
 
 
-def _steer(ctx: click.Context, group: str, verb: str, service: str, target: str = "") -> int:
+@cli.command(
+    "audit",
+    cls=HostCommand,
+    examples=(
+        "gitopperctl audit @web1",
+        "gitopperctl audit @web1 @web2 --service grafana-server --limit 20",
+    ),
+)
+@service_option
+@click.option("--limit", type=click.IntRange(1, 10000), metavar="N", help="At most so many; default 100.")
+@common_options
+@click.pass_context
+def audit(ctx: click.Context, service: str | None, limit: int | None) -> int:
+    """Show who did what, newest first; refusals too."""
+    query = {"limit": str(limit or 100), "service": service}
+    request = Request(method="GET", segments=("audit",), query=query, shape="audit")
+    return carry_out(ctx, request, show.audit)
+
+
+def _steer(
+    ctx: click.Context,
+    group: str,
+    verb: str,
+    service: str,
+    target: str = "",
+    query: Mapping[str, str | None] | None = None,
+) -> int:
     segments = (group, verb, service, target) if target else (group, verb, service)
-    request = Request(method="POST", segments=segments, member="service")
-    return _carry_out(ctx, request, partial(show.acknowledged, verb, target))
-
-
-def _carry_out(ctx: click.Context, request: Request, render: Render) -> int:
-    """Ask all hosts, print what they say, and return the exit code."""
-    hosts = hosts_of(ctx)
-    outcomes = ask_all(hosts, request, sockets=sockets_of(ctx), timeout_seconds=timeout_of(ctx))
-    if machine_readable(ctx):
-        click.echo(_as_json(outcomes))
-    else:
-        _print(outcomes, render)
-    return int(any(isinstance(outcome, AskError) for outcome in outcomes.values()))
-
-
-def _as_json(outcomes: Outcomes) -> str:
-    """Return the answer of one host as it is; those of several by host.
-
-    All in ASCII, so that nothing in it can play tricks on a terminal.
-    """
-    answers: dict[str, Any] = {
-        host.label: outcome.as_answer() if isinstance(outcome, AskError) else outcome
-        for host, outcome in outcomes.items()
-    }
-    [first, *others] = answers.values()
-    return json.dumps(answers if others else first, indent=2)
-
-
-def _print(outcomes: Outcomes, render: Render) -> None:
-    answers = {host.label: out for host, out in outcomes.items() if not isinstance(out, AskError)}
-    terminal = Terminal.of(sys.stdout)
-    for line in render(answers, terminal):
-        click.echo(line, color=terminal.colour)
-    # The table comes first where both go to the same place, and standard error has no buffer.
-    sys.stdout.flush()
-    for host, outcome in outcomes.items():
-        if isinstance(outcome, AskError):
-            click.echo(f"gitopperctl: {visible(host.label)}: {outcome}", err=True)
+    request = Request(method="POST", segments=segments, query=query, shape="service")
+    return carry_out(ctx, request, partial(show.acknowledged, verb, target))
 
 
 def _print_version(ctx: click.Context) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from gitopperd.ctl.client import Answer, AskError, Request, ask, overdue
-from gitopperd.ctl.hosts import Host, endpoints
+from gitopperd.ctl.client import Request, ask, overdue
+from gitopperd.ctl.connect import LOGIN_SECONDS, Connector
+from gitopperd.ctl.errors import Answer, AskError
+from gitopperd.ctl.hosts import Host
+from gitopperd.ctl.places import Target
 
 __all__ = ["Outcomes", "ask_all"]
 
@@ -38,27 +41,21 @@ class _Call(threading.Thread):
 
 
 def ask_all(
-    hosts: Iterable[Host],
-    request: Request,
-    *,
-    sockets: Sequence[str],
-    timeout_seconds: float,
+    targets: Iterable[Target], request: Request, *, timeout_seconds: float, interactive: bool = False
 ) -> Outcomes:
-    """Ask every host at once, and return what each said, in the order of `hosts`.
-
-    `sockets` are where a gitopperd of this machine may have its Unix socket.
+    """Ask every host at once, and return what each said, in the order of `targets`.
 
     The timeout holds for all of it together: the name, the connection and the whole answer, so a
-    server that sends a byte now and then ends in time too.
+    server that sends a byte now and then ends in time too. `interactive` lets ssh ask the person at
+    the terminal, who gets time to answer.
     """
-    deadline = time.monotonic() + timeout_seconds
-    calls = {}
-    for host in hosts:
-        places = endpoints(host, sockets)
-        calls[host] = _Call(partial(ask, places, request, timeout_seconds=timeout_seconds))
-    for call in calls.values():
-        call.start()
-    return {host: _outcome(call, deadline, request, timeout_seconds) for host, call in calls.items()}
+    patience_seconds = timeout_seconds + (LOGIN_SECONDS if interactive else 0)
+    deadline = time.monotonic() + patience_seconds
+    with Connector(timeout_seconds=timeout_seconds, interactive=interactive) as connector:
+        calls = {target.host: _Call(partial(ask, target, request, connector)) for target in targets}
+        for call in calls.values():
+            call.start()
+        return {host: _outcome(call, deadline, request, timeout_seconds) for host, call in calls.items()}
 
 
 def _outcome(call: _Call, deadline: float, request: Request, timeout_seconds: float) -> Answer | AskError:

@@ -1,19 +1,32 @@
-"""What `@HOST` means: `@name[:port]`, `@[IPv6][:port]`, `@unix:/path`."""
+"""What `@HOST` means: `@name[:port]`, `@https://…`, `@unix:/path`, `@ssh://[user@]name[:port]`."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Endpoint", "Host", "Tcp", "Unix", "default_sockets", "endpoints", "parse_host"]
+__all__ = [
+    "SYSTEM_SOCKET",
+    "Address",
+    "Host",
+    "Ssh",
+    "Tcp",
+    "Unix",
+    "default_sockets",
+    "group_of",
+    "is_name",
+    "parse_host",
+]
 
-DEFAULT_PORT = 8000
 SYSTEM_SOCKET = "/run/gitopper/gitopperd.sock"
 # Underscores are not in RFC 1123, and common all the same.
 LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+# Of ssh's own: nothing that a ProxyCommand's shell would take apart.
+USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
+GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,10 +34,10 @@ class Tcp:
     """A port of a machine; `name` is ASCII: a host name or a numeric address, without brackets."""
 
     name: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
+    port: int | None = None
+    """None: the one that the settings say."""
+    tls: bool | None = None
+    """None: as the settings say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +50,19 @@ class Unix:
         return self.path
 
 
-Endpoint = Tcp | Unix
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ssh:
+    """A machine that ssh leads to; `name` may be an alias of the user's own ssh configuration."""
+
+    name: str
+    port: int | None = None
+    user: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.name}" if self.user else self.name
+
+
+Address = Tcp | Unix | Ssh
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,9 +71,16 @@ class Host:
 
     label: str
     """As it was written, without the @: how answers and errors name it."""
-    endpoint: Endpoint
+    address: Address
     socket_first: bool = False
-    """True for this machine: the Unix socket is tried before `endpoint`."""
+    """True for this machine: the Unix socket is tried before `address`."""
+
+    @property
+    def name(self) -> str | None:
+        """The name that the settings know it by; None for a Unix socket."""
+        if self.socket_first:
+            return "localhost"
+        return None if isinstance(self.address, Unix) else self.address.name
 
 
 def parse_host(text: str) -> Host:
@@ -59,19 +91,33 @@ def parse_host(text: str) -> Host:
     """
     label = text.removeprefix("@")
     if label.startswith("unix:") and not label.removeprefix("unix:").isdigit():
-        return Host(label=label, endpoint=Unix(path=_socket_path(label.removeprefix("unix:"))))
+        return Host(label=label, address=Unix(path=_socket_path(label.removeprefix("unix:"))))
+    scheme, separator, rest = label.partition("://")
+    if separator:
+        return Host(label=label, address=_with_scheme(scheme, rest))
     name, port = _split(label)
     if name == "localhost" and port is None:
         # By number: the daemon listens there, and the name may mean ::1 first.
-        return Host(label=label, endpoint=Tcp(name="127.0.0.1", port=DEFAULT_PORT), socket_first=True)
-    return Host(label=label, endpoint=Tcp(name=name, port=DEFAULT_PORT if port is None else port))
+        return Host(label=label, address=Tcp(name="127.0.0.1"), socket_first=True)
+    return Host(label=label, address=Tcp(name=name, port=port))
 
 
-def endpoints(host: Host, sockets: Sequence[str]) -> tuple[Endpoint, ...]:
-    """Return where to look for the daemon of `host`, in order; `sockets` are those of this machine."""
-    if not host.socket_first:
-        return (host.endpoint,)
-    return (*(Unix(path=path) for path in sockets), host.endpoint)
+def group_of(text: str) -> str | None:
+    """Return the group that `@@…` names; None for what is no group.
+
+    Raises:
+        ValueError: It begins like one, and can't be the name of one.
+    """
+    if not text.startswith("@@"):
+        return None
+    if not is_name(text[2:]):
+        raise ValueError(f"{text!r} is not a group; write one such as @@web")
+    return text[2:]
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a group may be called `text`."""
+    return GROUP.fullmatch(text) is not None
 
 
 def default_sockets(environ: Mapping[str, str] = os.environ, uid: int | None = None) -> tuple[str, ...]:
@@ -80,6 +126,22 @@ def default_sockets(environ: Mapping[str, str] = os.environ, uid: int | None = N
     if runtime and (os.geteuid() if uid is None else uid) != 0:
         return (f"{runtime}/gitopper/gitopperd.sock", SYSTEM_SOCKET)
     return (SYSTEM_SOCKET,)
+
+
+def _with_scheme(scheme: str, rest: str) -> Address:
+    if "/" in rest.removesuffix("/"):
+        raise ValueError(f"{rest!r} has a path, and a host has none; write @https://web1:8443")
+    rest = rest.removesuffix("/")
+    if scheme == "ssh":
+        user, at, place = rest.rpartition("@")
+        if at and not USER.fullmatch(user):
+            raise ValueError(f"{user!r} is not the name of a user; write one such as @ssh://ops@web1")
+        name, port = _split(place)
+        return Ssh(name=name, port=port, user=user or None)
+    if scheme not in {"http", "https"}:
+        raise ValueError(f"{scheme!r} is not a way to a host; write @https://web1, @http:// or @ssh://")
+    name, port = _split(rest)
+    return Tcp(name=name, port=port, tls=scheme == "https")
 
 
 def _socket_path(path: str) -> str:

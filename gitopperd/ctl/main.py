@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+from types import FrameType
 
 import click
 
-from gitopperd.ctl.cli import MACHINE_READABLE
 from gitopperd.ctl.commands import cli
+from gitopperd.ctl.options import MACHINE_READABLE, BadSettings
 
 __all__ = ["main"]
 
@@ -26,11 +28,12 @@ def main() -> int:
         from gitopperd.ctl import completion
 
         completion.register()
+    _end_in_order()
     try:
         code = int(cli.main(prog_name="gitopperctl", standalone_mode=False) or 0)
         sys.stdout.flush()
     except click.ClickException as exc:
-        _show_usage_error(exc)
+        _show_error(exc)
         return exc.exit_code
     except click.Abort:
         return INTERRUPTED
@@ -43,13 +46,27 @@ def main() -> int:
     return code
 
 
-def _show_usage_error(exc: click.ClickException) -> None:
+def _end_in_order() -> None:
+    """Let SIGTERM and SIGHUP unwind the stack as SIGINT does: an ssh of ours must not outlive us."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # Under nohup it is ignored, and stays so.
+            signal.signal(number, leave)
+
+
+def _show_error(exc: click.ClickException) -> None:
     """Print the error; as JSON where the answer would have been JSON."""
     # The line could not be parsed, so whether -m was given is seen in the words themselves.
-    if any(word in MACHINE_READABLE for word in sys.argv[1:]):
-        click.echo(json.dumps({"error": {"code": "usage", "message": exc.format_message()}}, indent=2))
-    else:
+    if not any(word in MACHINE_READABLE for word in sys.argv[1:]):
         exc.show()
+        return
+    error: dict[str, object] = {"code": "usage", "message": exc.format_message()}
+    if isinstance(exc, BadSettings):
+        error |= {"code": "settings", "problems": exc.problems}
+    click.echo(json.dumps({"error": error}, indent=2))
 
 
 if __name__ == "__main__":

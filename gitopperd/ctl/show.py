@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from gitopperd.ctl.client import Answer
+from gitopperd.ctl.errors import Answer
 from gitopperd.ctl.table import Column, lines_of
 from gitopperd.ctl.text import Terminal, pad, readable
 
-__all__ = ["acknowledged", "machines", "service", "services"]
+__all__ = ["acknowledged", "audit", "event", "machines", "reloaded", "service", "services"]
 
 Answers = Mapping[str, Answer]
 """Host label to answer; only the hosts that answered well."""
@@ -30,6 +31,17 @@ SERVICES = (
 )
 MEMBERS = ("service", "hash", "state", "stateinfo", "change")
 
+AUDIT = (
+    Column(title="TIME"),
+    Column(title="WHO"),
+    Column(title="ACTION"),
+    Column(title="SERVICE"),
+    Column(title="STATUS"),
+    Column(title="FROM"),
+    Column(title="REASON", least=12),
+)
+ATTEMPT = ("time", "who", "action", "service", "status", "origin", "reason")
+
 # What was done, and the states in which nothing more need be said.
 PHRASES = {
     "freeze": ("{service} frozen at {hash}", ("FREEZE",)),
@@ -47,12 +59,42 @@ def machines(answers: Answers, terminal: Terminal) -> list[str]:
 
 def services(answers: Answers, terminal: Terminal) -> list[str]:
     """Show the services of each host."""
-    rows = [
-        (label, [readable(item.get(member)) for member in MEMBERS])
-        for label, answer in answers.items()
-        for item in answer["services"]
-    ]
+    rows = [(label, _cells(item)) for label, answer in answers.items() for item in answer["services"]]
     return _numbered(SERVICES, rows, answers, terminal)
+
+
+def audit(answers: Answers, terminal: Terminal) -> list[str]:
+    """Show who did what on each host."""
+    rows = [
+        (label, [readable(item.get(member)) for member in ATTEMPT])
+        for label, answer in answers.items()
+        for item in answer["audit"]
+    ]
+    return _numbered(AUDIT, rows, answers, terminal)
+
+
+def reloaded(answers: Answers, terminal: Terminal) -> list[str]:  # noqa: ARG001
+    """Show that each host took its configuration."""
+    return [
+        f"{readable(label)}: the configuration is read, with {readable(answer['services'])} services"
+        for label, answer in answers.items()
+    ]
+
+
+def event(label: str, happened: Answer, terminal: Terminal) -> str:
+    """Show one event on one line."""
+    at, kind, service, upstream = (
+        readable(happened.get(member)) for member in ("time", "kind", "service", "upstream")
+    )
+    about = service or upstream
+    details = happened.get("details")
+    told = details.items() if isinstance(details, dict) else ()
+    words = [
+        f"{readable(name)}={_worded(name, value, terminal)}"
+        for name, value in told
+        if value not in ("", None)
+    ]
+    return "  ".join(part for part in (at, readable(label), kind, about, " ".join(words)) if part)
 
 
 def service(answers: Answers, terminal: Terminal) -> list[str]:
@@ -70,12 +112,28 @@ def acknowledged(verb: str, target: str, answers: Answers, terminal: Terminal) -
     phrase, expected = PHRASES[verb]
     lines = []
     for label, answer in answers.items():
-        name, commit, state, info = (readable(answer.get(member)) for member in MEMBERS[:4])
+        name, commit, state, info, _ = _cells(answer)
         line = phrase.format(service=name, target=target, hash=commit or "no commit yet")
         if state not in expected:
             line += f" ({_coloured(state, terminal)}{': ' if info else ''}{info})"
         lines.append(f"{readable(label)}: {line}")
     return lines
+
+
+def _cells(item: Answer) -> list[str]:
+    """Return a service as cells of a table; a freeze's reason, end and author are part of its info."""
+    service, commit, state, info, change = (readable(item.get(member)) for member in MEMBERS)
+    until, by = readable(item.get("until")), readable(item.get("by"))
+    when_and_who = ", ".join(filter(None, (until and f"until {until}", by and f"by {by}")))
+    why = " ".join(filter(None, (readable(item.get("reason")), when_and_who and f"({when_and_who})")))
+    return [service, commit, state, "; ".join(filter(None, (info, why))), change]
+
+
+def _worded(name: str, value: object, terminal: Terminal) -> str:
+    text = readable(value)
+    if name in {"before", "after"}:
+        return _coloured(text, terminal)
+    return json.dumps(text, ensure_ascii=False) if " " in text else text
 
 
 def _numbered(

@@ -6,107 +6,35 @@ The simulated daemon speaks real HTTP on real sockets; what it answers is made u
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import os
 import pty
 import resource
 import signal
 import socket
-import socketserver
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace as evolve
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gitopperd.ctl import fleet
-from gitopperd.ctl.client import AskError, Request, ask
-from gitopperd.ctl.hosts import Tcp, default_sockets, endpoints, parse_host
+from gitopperd.ctl.client import Request, ask
+from gitopperd.ctl.connect import Connector
+from gitopperd.ctl.errors import Answer, AskError
+from gitopperd.ctl.hosts import default_sockets, parse_host
+from gitopperd.ctl.places import Target
+from gitopperd.ctl.settings import Settings
+from tests.support.simulateddaemon import GRAFANA, HASH, ROOT, Daemons, ctl, daemon, nobody
 
-ROOT = Path(__file__).parents[2]
-HASH = "606eb57fb4e1bd0a8df1b3d0ed3f6b3a1bd0b0a0"
-GRAFANA = {
-    "service": "grafana-server",
-    "hash": HASH,
-    "state": "OK",
-    "stateinfo": "",
-    "change": "Fri, 18 Nov 2022 09:14:52 UTC",
-    "branch": "main",
-}
-SERVICES = Request(method="GET", segments=("list", "services"), member="services")
+__all__ = ["daemon", "nobody"]  # fixtures
+
+SERVICES = Request(method="GET", segments=("list", "services"), shape="services")
 CPU_BUDGET_SECONDS = 0.150
-
-
-class SimulatedDaemon(socketserver.ThreadingMixIn, http.server.HTTPServer):
-    """Answers by path, from a table, and remembers what it was asked."""
-
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int] | str, answers: dict[str, Any]) -> None:
-        self.address_family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-        self.answers = {"/list/services": (200, {"services": [GRAFANA]}), **answers}
-        self.asked: list[tuple[str, str]] = []
-        super().__init__(address, _Handler)  # type: ignore[arg-type]
-
-    def server_bind(self) -> None:
-        # The stock one looks up the name of its own address, and a Unix socket has none.
-        socketserver.TCPServer.server_bind(self)
-
-    @property
-    def at(self) -> str:
-        """The @HOST that leads here."""
-        where = self.server_address
-        return f"@unix:{where}" if isinstance(where, str) else f"@127.0.0.1:{where[1]}"
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: SimulatedDaemon
-
-    def _answer(self) -> None:
-        self.server.asked.append((self.command, self.path))
-        unknown = (404, {"error": {"code": "not-found", "message": f"no {self.path} here"}})
-        status, answer = self.server.answers.get(self.path, unknown)
-        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "text/plain" if isinstance(answer, bytes) else "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = _answer  # noqa: N815 - the names that http.server looks for
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-    def address_string(self) -> str:
-        return "simulated"
-
-
-Daemons = Callable[..., SimulatedDaemon]
-
-
-@pytest.fixture
-def daemon() -> Iterator[Daemons]:
-    """Start simulated daemons; all of them end with the test."""
-    with contextlib.ExitStack() as stack:
-
-        def start(
-            answers: dict[str, Any] | None = None, *, at: tuple[str, int] | str = ("127.0.0.1", 0)
-        ) -> SimulatedDaemon:
-            server = stack.enter_context(SimulatedDaemon(at, answers or {}))
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(server.shutdown)
-            return server
-
-        yield start
 
 
 @contextlib.contextmanager
@@ -123,25 +51,6 @@ def raw_server(behave: Callable[[socket.socket], None]) -> Iterator[str]:
         thread.start()
         yield f"@127.0.0.1:{listener.getsockname()[1]}"
         thread.join()
-
-
-@pytest.fixture
-def nobody() -> str:
-    """An @HOST where nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"@127.0.0.1:{listener.getsockname()[1]}"
-
-
-def ctl(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gitopperd.ctl.main", *words],
-        cwd=ROOT,
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_services_are_listed_as_a_table(daemon: Daemons) -> None:
@@ -240,6 +149,12 @@ def test_bad_usage_is_json_too_when_json_is_wanted() -> None:
     assert "No @HOST given" in done.stderr
 
 
+def ask_one(host: str, timeout_seconds: float = 5, **settings: Any) -> Answer:
+    with Connector(timeout_seconds=timeout_seconds) as connector:
+        target = Target(host=parse_host(host), settings=Settings(**settings))
+        return ask(target, SERVICES, connector)
+
+
 def hang(connection: socket.socket) -> None:
     while connection.recv(4096):
         pass
@@ -292,9 +207,8 @@ def test_a_connection_that_does_not_come_about_ends_at_the_deadline_too() -> Non
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
-        places = (Tcp(name="127.0.0.1", port=listener.getsockname()[1]),)
         with pytest.raises(AskError, match="no answer within") as caught:
-            ask(places, SERVICES, timeout_seconds=0.2)
+            ask_one(f"@127.0.0.1:{listener.getsockname()[1]}", timeout_seconds=0.2)
     assert caught.value.code == "timeout"
 
 
@@ -320,7 +234,7 @@ def test_a_fault_of_our_own_is_not_taken_for_one_of_the_host(monkeypatch: pytest
 
     monkeypatch.setattr(fleet, "ask", faulty)
     with pytest.raises(ZeroDivisionError):
-        fleet.ask_all([parse_host("@web1")], SERVICES, sockets=(), timeout_seconds=5)
+        fleet.ask_all([Target(host=parse_host("@web1"))], SERVICES, timeout_seconds=5)
 
 
 def say(text: bytes) -> Callable[[socket.socket], None]:
@@ -400,26 +314,25 @@ def test_localhost_without_a_socket_is_asked_on_its_port(daemon: Daemons, tmp_pa
         left_by_a_crash.bind(str(stale))
     web = daemon()
     # Port 8000 may be taken where the tests run, so another stands for it.
-    port = Tcp(name="127.0.0.1", port=int(web.at.rpartition(":")[2]))
-    localhost = evolve(parse_host("@localhost"), endpoint=port)
-    places = endpoints(localhost, (str(tmp_path / "gone.sock"), str(stale)))
-    assert ask(places, SERVICES, timeout_seconds=5) == {"services": [GRAFANA]}
+    port = int(web.at.rpartition(":")[2])
+    assert ask_one("@localhost", port=port, socket=str(stale)) == {"services": [GRAFANA]}
 
 
 def test_localhost_tells_every_place_that_was_tried(nobody: str, tmp_path: Path) -> None:
     gone = tmp_path / "gone.sock"
-    port = Tcp(name="127.0.0.1", port=int(nobody.rpartition(":")[2]))
-    places = endpoints(evolve(parse_host("@localhost"), endpoint=port), (str(gone),))
     with pytest.raises(AskError, match="Connection refused") as caught:
-        ask(places, SERVICES, timeout_seconds=5)
+        ask_one("@localhost", port=int(nobody.rpartition(":")[2]), socket=str(gone))
     assert f"{gone}: No such file or directory" in str(caught.value)
 
 
-def test_an_ordinary_user_s_own_socket_is_found(daemon: Daemons, tmp_path: Path) -> None:
+def test_an_ordinary_user_s_own_socket_is_found(
+    daemon: Daemons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "gitopper").mkdir()
     local = daemon(at=str(tmp_path / "gitopper/gitopperd.sock"))
     sockets = default_sockets({"XDG_RUNTIME_DIR": str(tmp_path)}, uid=1000)
-    assert ask(endpoints(parse_host("@localhost"), sockets), SERVICES, timeout_seconds=5)
+    monkeypatch.setattr("gitopperd.ctl.places.default_sockets", lambda: sockets)
+    assert ask_one("@localhost")
     assert local.asked == [("GET", "/list/services")]
 
 

@@ -1,0 +1,63 @@
+"""From a question to what is printed, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from gitopperd.ctl.client import Request
+from gitopperd.ctl.errors import Answer, AskError
+from gitopperd.ctl.fleet import Outcomes, ask_all
+from gitopperd.ctl.options import interactive, machine_readable, targets_of, timeout_of
+from gitopperd.ctl.text import Terminal, visible
+
+__all__ = ["Render", "carry_out", "show_error"]
+
+Render = Callable[[Mapping[str, Answer], Terminal], list[str]]
+
+
+def carry_out(ctx: click.Context, request: Request, render: Render) -> int:
+    """Ask all hosts, print what they say, and return the exit code."""
+    targets = targets_of(ctx)
+    outcomes = ask_all(targets, request, timeout_seconds=timeout_of(ctx), interactive=interactive(targets))
+    if machine_readable(ctx):
+        click.echo(_as_json(outcomes))
+    else:
+        _print(outcomes, render)
+    return int(any(isinstance(outcome, AskError) for outcome in outcomes.values()))
+
+
+def show_error(label: str, error: AskError, more: str = "") -> None:
+    """Print an error of one host on standard error, with whatever the daemon found wrong beneath."""
+    click.echo(f"gitopperctl: {visible(label)}: {error}{more}", err=True)
+    for problem in error.problems:
+        click.echo(f"  {problem}", err=True)
+
+
+def _as_json(outcomes: Outcomes) -> str:
+    """Return the answer of one host as it is; those of several by host.
+
+    All in ASCII, so that nothing in it can play tricks on a terminal.
+    """
+    answers: dict[str, Any] = {
+        host.label: outcome.as_answer() if isinstance(outcome, AskError) else outcome
+        for host, outcome in outcomes.items()
+    }
+    [first, *others] = answers.values()
+    return json.dumps(answers if others else first, indent=2)
+
+
+def _print(outcomes: Outcomes, render: Render) -> None:
+    answers = {host.label: out for host, out in outcomes.items() if not isinstance(out, AskError)}
+    terminal = Terminal.of(sys.stdout)
+    for line in render(answers, terminal):
+        click.echo(line, color=terminal.colour)
+    # The table comes first where both go to the same place, and standard error has no buffer.
+    sys.stdout.flush()
+    for host, outcome in outcomes.items():
+        if isinstance(outcome, AskError):
+            show_error(host.label, outcome)
