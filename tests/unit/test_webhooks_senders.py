@@ -6,6 +6,8 @@ import json
 from urllib.parse import urlencode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gitopperd.secretfile import SecretError
@@ -251,3 +253,23 @@ def test_a_refusal_has_neither_the_secret_nor_what_would_have_fitted():
         assert secret not in str(caught.value)
         assert not any(len(value) > 30 and value in str(caught.value) for value in right.values())
         assert secret not in repr(delivery(b"{}", right))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+MEMBERS = st.sampled_from(
+    ["ref", "repository", "project", "object_kind", "event_name", "clone_url", "upstream", "branch", "zen"]
+)
+
+
+@given(kind=st.sampled_from(sorted(SENDERS)), payload=st.dictionaries(MEMBERS, VALUES))
+def test_whatever_a_verified_body_says_is_understood_or_refused(kind, payload):
+    try:
+        news = read(kind, json.dumps(payload).encode())
+    except RefusedDelivery:
+        return
+    # Only a generic sender may mean every upstream without naming one.
+    assert kind == "hmac" or not news.concerns("/srv/git/nobody-named-this", {"main"})
