@@ -26,6 +26,7 @@ from libgitopper import (
     Outcome,
     Reconciler,
     Service,
+    SourceError,
     StateStore,
     Status,
 )
@@ -198,6 +199,20 @@ class Daemon:
         """Poll the service's upstream now, and make a pass."""
         self._runner(name).follower.poke()
         return self.status(name)
+
+    async def look(self, name: str) -> Outcome:
+        """Poll the service's upstream, make a pass, and return what came of it.
+
+        Raises:
+            UnknownService: this host runs no such service.
+            SourceError: upstream can't be polled.
+        """
+        follower = self._runner(name).follower
+        await follower.poll()
+        if follower.health.error is not None:
+            raise SourceError(follower.health.error, service=name)
+        await self._runner(name).pass_once()
+        return self.board.outcome(name)
 
     async def _want(self, name: str, intent: Intent) -> Status:
         self._runner(name)

@@ -19,7 +19,12 @@ log = logging.getLogger(__name__)
 PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.DEBUG, 7))
 """Level and syslog priority, as sd-daemon(3) wants them at the start of a line."""
 
-LEVELS = {"failed": logging.ERROR, "poll-failed": logging.WARNING, "poll": logging.DEBUG}
+LEVELS = {
+    "failed": logging.ERROR,
+    "config-refused": logging.ERROR,
+    "poll-failed": logging.WARNING,
+    "poll": logging.DEBUG,
+}
 """Level of each kind of event; all others are INFO."""
 
 

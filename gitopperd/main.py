@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
+from attrs import evolve, frozen
 
+from gitopperd.bootstrap import Bootstrap, Origin
+from gitopperd.filewatch import FileWatch
+from gitopperd.judging import judged
 from gitopperd.listen import Address, ExposedError, check_exposure, parse_address
 from gitopperd.logs import set_up_logging
+from gitopperd.options import Repository, repository_options
 from gitopperd.wiring import Settings, serve
 from libgitopper import (
     Config,
@@ -23,6 +31,7 @@ from libgitopper import (
     load_plugins,
     parse_duration,
 )
+from libgitopper.config import default_mount, parse_config
 
 __all__ = ["main"]
 
@@ -30,6 +39,7 @@ FAILURE = 1
 USAGE = 2
 
 DEFAULT_ADDRESS = "127.0.0.1:8000"
+DEFAULT_INTERVAL_SECONDS = 300.0
 ROOT_STATE_DIR = Path("/var/lib/gitopper/state")
 ROOT_SOCKET = Path("/run/gitopper/gitopperd.sock")
 
@@ -95,6 +105,15 @@ class Listen(click.ParamType[Address]):
     help="Where intent and history are kept; below $XDG_STATE_HOME for an ordinary user.",
 )
 @click.option("-o", "--no-root", is_flag=True, help='Run as an ordinary user, with publish = "symlink".')
+@click.option(
+    "-r",
+    "--reload",
+    "--restart",
+    "follow_file",
+    is_flag=True,
+    help="Load the configuration again when its file changes.",
+)
+@repository_options
 @click.option("--once", is_flag=True, help="Reconcile everything once; exit 1 if a service is not well.")
 @click.option("-d", "--debug", is_flag=True, help="Log more.")
 @click.option("--log-json", is_flag=True, help="Log JSON lines.")
@@ -109,6 +128,8 @@ def main(
     interval: float | None,
     state_dir: Path | None,
     no_root: bool,
+    follow_file: bool,
+    repository: Repository,
     once: bool,
     debug: bool,
     log_json: bool,
@@ -118,6 +139,7 @@ def main(
     \b
     gitopperd -c /etc/gitopper.toml                      as root: bind mounts, systemd
     gitopperd -c my.toml --no-root -a 127.0.0.1:8001     as yourself: symlinks
+    gitopperd -c gitopper.toml -U https://git.example.net/config.git    from a repository
     gitopperd check -c /etc/gitopper.toml                only look for mistakes
     """  # noqa: D301 - click reads the escape: it keeps the lines as they are
     if context.invoked_subcommand:
@@ -131,15 +153,24 @@ def main(
     set_up_logging(debug=debug, as_json=log_json, journal="JOURNAL_STREAM" in os.environ)
     try:
         hooks = load_plugins()
-        loaded = _load(config, hosts, interval, root=not no_root, hooks=hooks)
-        settings = Settings(
-            config=loaded,
+        reading = _Reading(hosts=hosts, interval_seconds=interval, root=not no_root, hooks=hooks)
+        origin = repository.origin(
+            config,
+            default_mount=default_mount(root=not no_root, environ=os.environ),
+            interval_seconds=interval or DEFAULT_INTERVAL_SECONDS,
+        )
+        make = partial(
+            Settings,
             hooks=hooks,
             state_dir=state_dir or _state_dir(),
-            address=_address(address, loaded),
             unix_socket=unix_socket or _socket(),
             once=once,
+            address_of=partial(_address_of, address),
         )
+        if origin is None:
+            settings = _from_file(make, config, reading, follow=follow_file)
+        else:
+            settings = _from_repository(make, evolve(origin, pull=origin.pull or once), reading)
         code = serve(settings)
     except GitopperError as exc:
         click.echo(f"gitopperd: {exc}", err=True)
@@ -153,7 +184,9 @@ def main(
 def check(config: Path, hosts: str) -> None:
     """Read a configuration, tell everything that is wrong with it, and do nothing else."""
     try:
-        loaded = _load(config, hosts, None, root=os.geteuid() == 0, hooks=load_plugins())
+        root = os.geteuid() == 0
+        reading = _Reading(hosts=hosts, interval_seconds=None, root=root, hooks=load_plugins())
+        loaded = _or_exit(lambda: reading.read(config), config)
     except GitopperError as exc:
         click.echo(f"gitopperd: {exc}", err=True)
         sys.exit(FAILURE)
@@ -161,17 +194,56 @@ def check(config: Path, hosts: str) -> None:
     click.echo(f"{config}: fine; machines: {len(loaded.machines)}; services of this host: {here}")
 
 
-def _load(path: Path, hosts: str, interval_seconds: float | None, *, root: bool, hooks: Hooks) -> Config:
-    names = {socket.gethostname(), *(name.strip() for name in hosts.split(",") if name.strip())}
+@frozen(kw_only=True)
+class _Reading:
+    """How configurations are read on this host."""
+
+    hosts: str
+    interval_seconds: float | None
+    root: bool
+    hooks: Hooks
+
+    def read(self, path: Path) -> Config:
+        """Return the configuration in a file, or raise `ConfigError`."""
+        return load_config(path, **self._arguments)
+
+    def empty(self, origin: Path) -> Config:
+        """Return a configuration that says nothing."""
+        return parse_config("services = []", origin=str(origin), **self._arguments)
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        given = {name.strip() for name in self.hosts.split(",") if name.strip()}
+        return {
+            "hosts": frozenset({socket.gethostname(), *given}),
+            "root": self.root,
+            "environ": os.environ,
+            "overrides": Overrides(interval_seconds=self.interval_seconds),
+            "judge_auth": self.hooks.auth_problems,
+        }
+
+
+def _from_file(make: partial[Settings], path: Path, reading: _Reading, *, follow: bool) -> Settings:
+    watch = FileWatch(path) if follow else None
+    config = _or_exit(lambda: reading.read(path), path)
+    address_of = make.keywords["address_of"]
+    again = judged(reading.read, address_of)
+    return make(
+        config=config, address=_listen_on(config, address_of), load=lambda: again(path), file_watch=watch
+    )
+
+
+def _from_repository(make: partial[Settings], origin: Origin, reading: _Reading) -> Settings:
+    hooks, address_of = reading.hooks, make.keywords["address_of"]
+    empty = reading.empty(origin.checkout)
+    bootstrap = Bootstrap(origin, read=judged(reading.read, address_of), empty=empty, hooks=hooks)
+    return make(config=empty, address=address_of(empty), load=bootstrap.load, bootstrap=bootstrap)
+
+
+def _or_exit(read: Callable[[], Config], path: Path) -> Config:
+    """Return what `read` returns; a configuration with mistakes ends the program, with all of them."""
     try:
-        return load_config(
-            path,
-            hosts=frozenset(names),
-            root=root,
-            environ=os.environ,
-            overrides=Overrides(interval_seconds=interval_seconds),
-            judge_auth=hooks.auth_problems,
-        )
+        return read()
     except ConfigError as exc:
         click.echo(str(exc), err=True)
         count = len(exc.problems)
@@ -180,9 +252,13 @@ def _load(path: Path, hosts: str, interval_seconds: float | None, *, root: bool,
         sys.exit(USAGE)
 
 
-def _address(given: Address | None, config: Config) -> Address:
+def _address_of(given: Address | None, config: Config) -> Address:
+    return given or parse_address(config.api.listen or DEFAULT_ADDRESS)
+
+
+def _listen_on(config: Config, address_of: Callable[[Config], Address]) -> Address:
     """Return where to listen; one that may not be used ends the program."""
-    address = given or parse_address(config.api.listen or DEFAULT_ADDRESS)
+    address = address_of(config)
     try:
         check_exposure(address, config.api)
     except ExposedError as exc:

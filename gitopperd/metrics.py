@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gitopperd.daemon import Daemon
-from libgitopper import Event, State, __version__, hookimpl
+from libgitopper import Event, IntentKind, State, __version__, hookimpl
 
 __all__ = ["BoardCollector", "Meters"]
 
@@ -34,9 +34,25 @@ class Meters:
             buckets=DURATION_BUCKETS,
         )
 
+        self._config_is_good = Gauge(
+            "gitopper_config_last_reload_success",
+            "1 if the configuration that was looked at last is in force, 0 if it was refused.",
+            registry=registry,
+        )
+        self._config_since = Gauge(
+            "gitopper_config_last_reload_success_time_seconds",
+            "When a configuration was last loaded.",
+            registry=registry,
+        )
+
     @hookimpl
     def gitopper_event(self, event: Event) -> None:
-        """Count git operations, and those that failed."""
+        """Count git operations, and those that failed; note how the configuration is."""
+        if event.kind == "config-loaded":
+            self._config_is_good.set(1)
+            self._config_since.set_to_current_time()
+        elif event.kind == "config-refused":
+            self._config_is_good.set(0)
         failed = event.kind == "failed" and event.details.get("kind_of_error") in GIT_ERRORS
         if event.kind in GIT_EVENTS or failed:
             self._ops.inc()
@@ -79,8 +95,39 @@ class BoardCollector(Collector):
         yield info
         yield states
         yield change
+        yield from self._freezes()
         yield self._sources()
         yield self._build()
+
+    def _freezes(self) -> Iterator[Metric]:
+        """What is frozen or rolled back; a service that tracks has none of these series."""
+        info = GaugeMetricFamily(
+            "gitopper_service_freeze_info",
+            "1 for a service that is frozen or rolled back, with who asked for it and why.",
+            labels=["service", "by", "reason"],
+        )
+        since = GaugeMetricFamily(
+            "gitopper_service_freeze_since_time_seconds",
+            "Since when a service is frozen or rolled back.",
+            labels=["service"],
+        )
+        until = GaugeMetricFamily(
+            "gitopper_service_freeze_until_time_seconds",
+            "When a freeze ends by itself; absent where it has no end.",
+            labels=["service"],
+        )
+        for status in self._daemon.board:
+            intent = self._daemon.board.intent(status.service)
+            if intent.kind is IntentKind.TRACK:
+                continue
+            info.add_metric([status.service, intent.by, intent.reason], 1)
+            if intent.since:
+                since.add_metric([status.service], intent.since.timestamp())
+            if intent.until:
+                until.add_metric([status.service], intent.until.timestamp())
+        yield info
+        yield since
+        yield until
 
     def _sources(self) -> Metric:
         success = GaugeMetricFamily(

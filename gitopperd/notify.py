@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping, MutableMapping
 
 __all__ = ["Notifier"]
@@ -41,6 +42,16 @@ class Notifier:
                 channel.sendall("\n".join(assignments).encode())
         except OSError as exc:
             log.warning("the service manager can't be told %s: %s", assignments[0], exc)
+
+    def reloading(self) -> None:
+        """Tell that the configuration is loaded again; `ready` must follow, however that ends."""
+        # The time tells the manager which of its requests this answers (Type=notify-reload).
+        self.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def ready(self, services: int | None) -> None:
+        """Tell that we work, with so many services; None: as many as before."""
+        status = () if services is None else (f"STATUS={services} services",)
+        self.send("READY=1", *status)
 
     async def watchdog(self) -> None:
         """Ping from the event loop, twice in each period: a loop that hangs stops the pings."""

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from gitopperd.admin import RELOADING
+from gitopperd.admin import ROUTES as ADMIN_ROUTES
 from gitopperd.audit import AUDIT, Audit
 from gitopperd.audit import ROUTES as AUDIT_ROUTES
 from gitopperd.daemon import Daemon
@@ -17,6 +19,7 @@ from gitopperd.guard import Guard
 from gitopperd.limits import attended, whole_body
 from gitopperd.openapi import ROUTES as OPENAPI_ROUTES
 from gitopperd.queries import freeze_reason, freeze_until, query_of
+from gitopperd.reloading import Reloading
 from gitopperd.routes import IDENTITY, Open, Route, register
 from gitopperd.webhooks import ROUTES as WEBHOOK_ROUTES
 from gitopperd.webhooks import WEBHOOKS, Webhooks
@@ -36,6 +39,7 @@ def make_app(
     webhooks: Webhooks,
     audit: Audit,
     events: Events,
+    reloading: Reloading,
 ) -> web.Application:
     """Return the application that serves `daemon`."""
     # Twice: inside the guard, so that it audits the status that is answered; outside, for its own faults.
@@ -46,6 +50,7 @@ def make_app(
     app[WEBHOOKS] = webhooks
     app[AUDIT] = audit
     app[EVENTS] = events
+    app[RELOADING] = reloading
     app.on_shutdown.append(_let_watchers_go)
     register(app, EVERY_ROUTE)
     return app
@@ -188,5 +193,12 @@ ROUTES = (
     ),
 )  # fmt: skip
 
-EVERY_ROUTE = (*ROUTES, *AUDIT_ROUTES, *EVENT_ROUTES, *WEBHOOK_ROUTES, *OPENAPI_ROUTES)
+EVERY_ROUTE = (
+    *ROUTES,
+    *ADMIN_ROUTES,
+    *AUDIT_ROUTES,
+    *EVENT_ROUTES,
+    *WEBHOOK_ROUTES,
+    *OPENAPI_ROUTES,
+)
 """Of this module and of those that have a part of the API to themselves."""

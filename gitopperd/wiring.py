@@ -10,26 +10,30 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
-from attrs import frozen
+from attrs import evolve, frozen
 from prometheus_client import CollectorRegistry
 
 from gitopperd.audit import Audit
+from gitopperd.bootstrap import Bootstrap
 from gitopperd.daemon import Daemon
 from gitopperd.events import Events
+from gitopperd.filewatch import FileWatch
 from gitopperd.guard import Guard
 from gitopperd.listen import Address, listening
 from gitopperd.listenermetrics import ListenerCollector
 from gitopperd.logs import EventLog
 from gitopperd.metrics import BoardCollector, Meters
 from gitopperd.notify import Notifier
+from gitopperd.reloading import Applier, Reloading, tell_loaded
 from gitopperd.rest import make_app
 from gitopperd.threads import Threads
 from gitopperd.webhooks import Webhooks
-from libgitopper import Config, Hooks, State, StateError, StateStore
+from libgitopper import Config, Hooks, Reconciler, State, StateError, StateStore
 from libgitopper.reconciler import utc_now
 
 __all__ = ["Settings", "serve"]
@@ -51,6 +55,22 @@ class Settings:
     address: Address
     unix_socket: Path | None
     once: bool
+    load: Callable[[], Config]
+    """Reads the configuration again, and judges it."""
+    address_of: Callable[[Config], Address]
+    """Where to answer by that configuration, and by the command line."""
+    file_watch: FileWatch | None = None
+    """With ``-r``."""
+    bootstrap: Bootstrap | None = None
+    """With ``-U``; then `config` and `address` are those of an empty configuration."""
+
+    def bootstrapped(self, state: StateStore) -> Settings:
+        """Return them with the configuration of the repository, as far as there is one."""
+        if self.bootstrap is None:
+            return self
+        self.hooks.register(self.bootstrap, name="bootstrap")
+        config = self.bootstrap.start(Reconciler(hooks=self.hooks, state=state), state)
+        return evolve(self, config=config, address=self.address_of(config))
 
 
 def serve(settings: Settings) -> int:
@@ -69,6 +89,7 @@ def serve(settings: Settings) -> int:
     events = Events(utc_now)
     hooks.register(events, name="events")
     with _locked(settings.state_dir), StateStore(settings.state_dir / "state.db") as state:
+        settings = settings.bootstrapped(state)
         threads = Threads()
         daemon = Daemon(
             config=settings.config,
@@ -81,6 +102,7 @@ def serve(settings: Settings) -> int:
         )
         registry.register(BoardCollector(daemon))
         _greet(settings, hooks)
+        tell_loaded(hooks, settings.config)
         audit = Audit(state=state, hooks=hooks, threads=threads, now=utc_now)
         guard = Guard(hooks=hooks, threads=threads, config=settings.config, audit=audit)
         webhooks = Webhooks(
@@ -89,34 +111,80 @@ def serve(settings: Settings) -> int:
             threads=threads,
             audit=audit.note,
         )
-        app = make_app(daemon, registry, guard, webhooks, audit, events)
-        main = _once(daemon) if settings.once else _run(daemon, settings, app, audit, registry)
+        notifier = Notifier(os.environ)
+        # Who goes over to another configuration, in this order, before the services do.
+        appliers: list[Applier] = [guard.apply, webhooks.apply]
+        bootstrap = settings.bootstrap
+        reloading = Reloading(
+            load=settings.load,
+            refresh=partial(bootstrap.refresh, daemon.look) if bootstrap else None,
+            appliers=appliers,
+            apply_services=daemon.apply,
+            hooks=hooks,
+            threads=threads,
+            notifier=notifier,
+        )
+        app = make_app(daemon, registry, guard, webhooks, audit, events, reloading)
+        parts = _Parts(
+            settings=settings, daemon=daemon, app=app, audit=audit, registry=registry, threads=threads,
+            notifier=notifier, reloading=reloading, appliers=appliers,
+        )  # fmt: skip
+        main = _once(daemon) if settings.once else _run(parts)
         code = asyncio.run(_until_signalled(main))
         if not threads.close(GRACE_SECONDS):
             _leave(code)
     return code
 
 
-async def _run(
-    daemon: Daemon, settings: Settings, app: web.Application, audit: Audit, registry: CollectorRegistry
-) -> int:
-    notifier = Notifier(os.environ)
-    api = settings.config.api
-    async with listening(app, settings.address, settings.unix_socket, api=api) as listener:
-        registry.register(ListenerCollector(listener))
-        log.info(
-            "answering on %s%s", listener, f" and {settings.unix_socket}" if settings.unix_socket else ""
-        )
+@frozen(kw_only=True)
+class _Parts:
+    """What runs on the event loop."""
+
+    settings: Settings
+    daemon: Daemon
+    app: web.Application
+    audit: Audit
+    registry: CollectorRegistry
+    threads: Threads
+    notifier: Notifier
+    reloading: Reloading
+    appliers: list[Applier]
+
+
+async def _run(parts: _Parts) -> int:
+    settings, daemon, notifier = parts.settings, parts.daemon, parts.notifier
+    api, unix_socket = settings.config.api, settings.unix_socket
+    _listen_to_hangups(parts)
+    async with listening(parts.app, settings.address, unix_socket, api=api) as listener:
+        parts.appliers.append(listener.apply)
+        parts.registry.register(ListenerCollector(listener))
+        log.info("answering on %s%s", listener, f" and {unix_socket}" if unix_socket else "")
         async with asyncio.TaskGroup() as group:
             group.create_task(notifier.watchdog())
-            group.create_task(audit.run())
+            group.create_task(parts.audit.run())
             await daemon.restore()
-            notifier.send("READY=1", f"STATUS={len(daemon.board.services)} services")
+            notifier.ready(len(daemon.board.services))
+            group.create_task(parts.reloading.run())
+            if settings.file_watch:
+                group.create_task(settings.file_watch.run(parts.threads, parts.reloading.ask))
             try:
                 await daemon.run()
             finally:
                 notifier.send("STOPPING=1")
     return 0
+
+
+def _listen_to_hangups(parts: _Parts) -> None:
+    """Reload on SIGHUP, and when a pass has brought another configuration."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, parts.reloading.ask)
+
+    def adopt() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the next start adopts it
+            loop.call_soon_threadsafe(parts.reloading.adopt)
+
+    if parts.settings.bootstrap:
+        parts.settings.bootstrap.on_taken = adopt
 
 
 async def _once(daemon: Daemon) -> int:
