@@ -7,6 +7,7 @@ from libgitopper.access import AuthRequest, Grant, Identity, Role, TlsPeer, Unix
 from libgitopper.config import Api, AuthSettings, Config, Overrides, Webhook, load_config, parse_duration
 from libgitopper.errors import (
     AccessDenied,
+    AmbiguousRevision,
     AuthError,
     CheckoutError,
     CommandError,
@@ -63,6 +64,7 @@ __version__ = "0.1.0"
 __all__ = [
     "HOOK_API",
     "AccessDenied",
+    "AmbiguousRevision",
     "Api",
     "Attempt",
     "AuditEntry",

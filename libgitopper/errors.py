@@ -21,6 +21,7 @@ from attrs import frozen
 
 __all__ = [
     "AccessDenied",
+    "AmbiguousRevision",
     "AuthError",
     "CheckoutError",
     "CommandError",
@@ -73,6 +74,10 @@ class StateError(GitopperError):
 
 class UnknownRevision(GitopperError):  # noqa: N818 - it reads as what it is at each raise
     """A hash that names no commit, or more than one, or one that the service must not go to."""
+
+
+class AmbiguousRevision(UnknownRevision):
+    """A short hash that names more than one commit."""
 
 
 class AccessDenied(GitopperError):  # noqa: N818 - it reads as what it is at the raise

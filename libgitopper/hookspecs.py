@@ -91,7 +91,8 @@ class Store(Protocol):
         """The one commit in the history of `branch` whose hash starts with `prefix` (>= 4 digits).
 
         Raises:
-            UnknownRevision: none, several, or one that is not in that history; says which.
+            UnknownRevision: none, or one that is not in that history; says which.
+            AmbiguousRevision: several.
         """
 
     def discard(self, service: Service, keep: Collection[str]) -> None:

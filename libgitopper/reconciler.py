@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from attrs import evolve, frozen
 
-from libgitopper.errors import GitopperError, SourceError, StepError, UnknownRevision
+from libgitopper.errors import GitopperError, SourceError, StepError
 from libgitopper.hooks import Hooks
 from libgitopper.hookspecs import CheckoutRequest, Event, FetchRequest, Published, ReloadRequest, Store
 from libgitopper.intents import Intents, Superseded
@@ -24,6 +24,7 @@ from libgitopper.locks import NamedLocks
 from libgitopper.model import Attempt, Content, Deployed, Intent, Release, Service, Watch
 from libgitopper.planner import Plan, Reason, Verb, aim, make_plan
 from libgitopper.publishing import Publishing, release_of
+from libgitopper.revisions import find_revision
 from libgitopper.state import StateStore
 
 __all__ = ["Outcome", "Reconciler", "utc_now"]
@@ -147,24 +148,10 @@ class Reconciler:
     def resolve(self, service: Service, prefix: str, store: Store | None) -> str:
         """Return the full hash that `prefix` names for a rollback of `service`.
 
-        It may be in the history of its branch, or the revision of a release that is still kept.
-
         Raises:
-            UnknownRevision: it is neither; the text says what it is.
+            UnknownRevision: it names no commit that the service may go to, or several.
         """
-        kept = {
-            revision
-            for release, revision in self._state.releases(service.name, service.keep)
-            if revision.startswith(prefix.lower()) and (service.releases / release).is_dir()
-        }
-        if len(kept) == 1 and len(prefix) >= 4:
-            return kept.pop()
-        if store is None:
-            raise UnknownRevision(
-                f"{prefix}: no release that is kept has this hash, and upstream was never fetched;"
-                f" kept are those of gitopperctl list service {service.name}"
-            )
-        return store.resolve(prefix, service.source.branch)
+        return find_revision(service, prefix, store, self._state)
 
     def withdraw(self, orphan: Deployed | Attempt, *, still: Callable[[], bool] = _always) -> bool:
         """Stop showing what is there for a service that the config no longer has; keep its data.

@@ -157,8 +157,8 @@ def test_a_hash_is_resolved_from_the_branch_and_in_any_case(host: SimulatedHost)
 @pytest.mark.parametrize("prefix", ["f" * 40, "123", ""])
 def test_a_hash_that_names_nothing_is_refused_with_what_would_do(host: SimulatedHost, prefix: str) -> None:
     web = host.service()
-    host.deploy(web)
-    with pytest.raises(UnknownRevision, match=r"never fetched.*list service web"):
+    first = host.deploy(web)
+    with pytest.raises(UnknownRevision, match=rf"kept: {first[:12]}\), and upstream was never fetched"):
         host.reconciler.resolve(web, prefix, None)
 
 

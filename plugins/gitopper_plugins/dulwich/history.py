@@ -9,7 +9,7 @@ from dulwich.objects import ObjectID
 
 from gitopper_plugins.dulwich.objects import COMMIT, Objects
 from gitopper_plugins.dulwich.protocol import Haves
-from libgitopper import UnknownRevision
+from libgitopper import AmbiguousRevision, UnknownRevision
 
 __all__ = ["haves", "resolve"]
 
@@ -67,7 +67,7 @@ def resolve(objects: Objects, prefix: str, branch: str, tip: ObjectID | None) ->
     found = _in_history(objects, tip, candidates)
     if len(found) > 1:
         names = ", ".join(sorted(oid.decode()[:12] for oid in found))
-        raise UnknownRevision(
+        raise AmbiguousRevision(
             f"{prefix} stands for {len(found)} commits of {branch}: {names}; give more digits"
         )
     if not found:

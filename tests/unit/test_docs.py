@@ -1,0 +1,57 @@
+"""The reference pages say all that there is, and nothing that there is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import attrs
+import click
+import pytest
+
+from gitopperd.main import main as gitopperd
+from libgitopper import AuthRequest, State
+from libgitopper.hookspecs import HOOKS
+from libgitopper.planner import Reason
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text()
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_each_hook_is_documented(hook: str) -> None:
+    assert f"{hook}(" in page("reference/hooks.md")
+
+
+def test_no_hook_is_documented_that_is_not_there() -> None:
+    assert set(re.findall(r"\bgitopper_\w+(?=\()", page("reference/hooks.md"))) <= set(HOOKS)
+
+
+@pytest.mark.parametrize("state", State)
+def test_each_state_is_documented(state: State) -> None:
+    assert f"`{state.value}`" in page("reference/states.md")
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_each_reason_of_a_plan_is_documented_in_its_own_words(reason: Reason) -> None:
+    assert reason.value in page("reference/states.md")
+
+
+@pytest.mark.parametrize("field", attrs.fields(AuthRequest))
+def test_each_field_that_an_auth_plugin_sees_is_documented(field: attrs.Attribute[object]) -> None:
+    assert f"| `{field.name}` |" in page("howto/auth-plugin.md")
+
+
+@pytest.mark.parametrize("option", [p for p in gitopperd.params if isinstance(p, click.Option)])
+def test_each_option_of_the_daemon_is_documented(option: click.Option) -> None:
+    for name in option.opts:
+        assert f"`{name}" in page("reference/gitopperd.md"), name
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
+def test_each_link_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+        assert (path.parent / target).exists(), target
