@@ -25,6 +25,7 @@ __all__ = ["Door", "open_door"]
 
 log = logging.getLogger(__name__)
 
+AT_ONCE = 16
 RETRY_SECONDS = 0.5
 TELL_SECONDS = 60.0
 
@@ -83,18 +84,19 @@ class Door:
                     self._send_away(connection, reason)
 
     def _welcome(self) -> None:
-        """Accept one connection; the event loop comes back for more, after everybody else had a turn."""
-        try:
-            sock, _ = self._listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError as exc:
-            self._pause(exc)
-            return
-        try:
-            self._admit(sock)
-        except OSError:  # it has gone already
-            sock.close()
+        """Accept some connections; the event loop comes back for more, after everybody else had a turn."""
+        for _ in range(AT_ONCE):
+            try:
+                sock, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as exc:
+                self._pause(exc)
+                return
+            try:
+                self._admit(sock)
+            except OSError:  # it has gone already
+                sock.close()
 
     def _admit(self, sock: socket.socket) -> None:
         peer = _peer(sock)
@@ -141,16 +143,17 @@ class Door:
         return True
 
     def _displace(self, among: Iterable[Connection], why: str) -> bool:
-        """End the connection that waits longest, one that never asked for anything first.
+        """End a connection that only waits: of the peer that has most, the one that waits longest.
 
-        So a crowd that only holds connections open does not lock out those who come to ask.
+        So a crowd that holds connections open does not lock out those who come to ask. A connection
+        that was answered before outlives those that never asked for anything.
         """
         self._tell(f"{self.name}: {why}, as many as may be; others have to make room")
         waiting = [connection for connection in among if connection.waits]
         if not waiting:
             return False
-        last_in_rank = min(waiting, key=lambda connection: (connection.served, connection.since))
-        self._send_away(last_in_rank, "displaced")
+        crowds = Counter(connection.peer for connection in self._inside)
+        self._send_away(min(waiting, key=lambda c: (-crowds[c.peer], c.served, c.since)), "displaced")
         return True
 
     def _send_away(self, connection: Connection, reason: str) -> None:

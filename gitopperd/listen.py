@@ -32,7 +32,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 8000
-BACKLOG = 128
+BACKLOG = 1024
+"""Connections that may wait to be accepted; whoever comes then, tries again only after a second."""
 LIMITS = Limits()
 
 
