@@ -127,7 +127,7 @@ class Audit:
         try:
             self._state.add_audit(*entries)
         except GitopperError as exc:
-            log.warning("audit: %d entries could not be written: %s", len(entries), exc)
+            log.warning("audit: entries could not be written (%d): %s", len(entries), exc)
 
     def _tell(self, refusals: Iterable[AuditEntry]) -> None:
         for entry in refusals:
