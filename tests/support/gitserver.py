@@ -193,6 +193,7 @@ def _relay(source: socket.socket, target: socket.socket) -> None:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # as real servers; the default of 5 resets connections of a burst
     state: HttpServer
 
     def handle_error(self, request: object, client_address: object) -> None:
