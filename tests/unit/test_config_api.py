@@ -54,7 +54,7 @@ def test_every_key_of_api():
     "listen", ["127.0.0.1:8000", "0.0.0.0:1", "[::]:8000", "[::1]:65535", "[::ffff:1.2.3.4]:80"]
 )
 def test_an_address_to_listen_on(listen):
-    assert config(f'[api]\nlisten = "{listen}"').api.listen == listen
+    assert config(f'[api]\ninsecure = true\nlisten = "{listen}"').api.listen == listen
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,22 @@ def test_an_address_to_listen_on(listen):
 )  # fmt: skip
 def test_what_is_no_address_is_told_with_the_remedy(listen):
     assert 'write "0.0.0.0:8000" or "[::]:8000"' in problems(f'[api]\nlisten = "{listen}"')["api.listen"]
+
+
+TLS = '[api]\ncertificate = "/etc/cert.pem"\nkey = "/etc/key.pem"\n'
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8000", "127.9.9.9:8000", "[::1]:8000"])
+def test_on_loopback_no_encryption_is_asked_for(listen):
+    assert not config(f'[api]\nlisten = "{listen}"').api.insecure
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8000", "192.0.2.7:8000", "[::]:8000", "[2001:db8::7]:8000"])
+def test_elsewhere_it_is_tls_or_insecure_or_a_mistake(listen):
+    assert config(f'{TLS}listen = "{listen}"').api.listen == listen
+    assert config(f'[api]\ninsecure = true\nlisten = "{listen}"').api.listen == listen
+    for plain in ("[api]\n", "[api]\ninsecure = false\n"):
+        assert "insecure = true" in problems(f'{plain}listen = "{listen}"')["api.listen"]
 
 
 @pytest.mark.parametrize(("written", "read"), [('"read"', True), ('"none"', False)])
