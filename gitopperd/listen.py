@@ -96,9 +96,9 @@ def check_exposure(address: Address, api: Api) -> None:
 
 
 def _split(text: str) -> tuple[str, str]:
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        return host, rest.removeprefix(":") or str(DEFAULT_PORT)
+    host, bracket, rest = text.removeprefix("[").partition("]")
+    if text.startswith("[") and bracket and rest[:1] in ("", ":"):
+        return host, rest[1:] or str(DEFAULT_PORT)
     if text.count(":") > 1:
         return text, str(DEFAULT_PORT)
     host, _, port = text.partition(":")

@@ -54,8 +54,8 @@ class Daemon:
         assert self.process is not None
         assert self.process.poll() is None, f"gitopperd ended:\n{self.text()}"
         for line in self.log.read_bytes()[before:].decode().splitlines():
-            if "answering on 127.0.0.1:" in line:
-                self.port = int(line.split("answering on 127.0.0.1:")[1].split()[0])
+            if "answering on " in line and (address := line.split("answering on ")[1].split()[0]):
+                self.port = int(address.rpartition(":")[2])
         return self.port != 0
 
     def once(self, *arguments: str) -> subprocess.CompletedProcess[str]:
