@@ -23,7 +23,7 @@ async def reload_config(request: web.Request) -> web.Response:
         count = f"{len(problems)} mistake{'s' if len(problems) != 1 else ''}"
         message = f"{exc.origin} has {count}; nothing was changed"
         told = {"code": "bad-config", "message": message, "problems": problems}
-        return answer({"error": told}, status=422)
+        return answer({"error": told}, status=422, note=message)
     return answer({"services": len(config.services)})
 
 

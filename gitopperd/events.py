@@ -17,7 +17,7 @@ from attrs import frozen
 
 from gitopperd.errors import error
 from gitopperd.routes import IDENTITY, Route
-from libgitopper import Event, Identity, Role, hookimpl
+from libgitopper import Config, Event, Identity, Role, hookimpl
 
 __all__ = ["EVENTS", "ROUTES", "Events", "Watcher"]
 
@@ -115,6 +115,14 @@ class Events:
         self._watchers: set[Watcher] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._access: object = None
+
+    def apply(self, config: Config) -> None:
+        """Let every client show again who it is, where another configuration may see them differently."""
+        access = (config.auth, config.api.anonymous)
+        if access != self._access:
+            self._end()
+        self._access = access
 
     @hookimpl
     def gitopper_event(self, event: Event) -> None:
@@ -147,6 +155,9 @@ class Events:
     def close(self) -> None:
         """Let every client go, and take no more: the daemon ends."""
         self._closed = True
+        self._end()
+
+    def _end(self) -> None:
         for watcher in self._watchers:
             watcher.over.set()
 

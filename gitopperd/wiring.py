@@ -103,6 +103,7 @@ def serve(settings: Settings) -> int:
         registry.register(BoardCollector(daemon))
         _greet(settings, hooks)
         tell_loaded(hooks, settings.config)
+        events.apply(settings.config)
         audit = Audit(state=state, hooks=hooks, threads=threads, now=utc_now)
         guard = Guard(hooks=hooks, threads=threads, config=settings.config, audit=audit)
         webhooks = Webhooks(
@@ -113,7 +114,7 @@ def serve(settings: Settings) -> int:
         )
         notifier = Notifier(os.environ)
         # Who goes over to another configuration, in this order, before the services do.
-        appliers: list[Applier] = [guard.apply, webhooks.apply]
+        appliers: list[Applier] = [guard.apply, webhooks.apply, events.apply]
         bootstrap = settings.bootstrap
         reloading = Reloading(
             load=settings.load,

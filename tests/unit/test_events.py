@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientResponse, ClientSession, UnixConnector, web
+from attrs import evolve
 
 from gitopperd import events as module
 from gitopperd.errors import errors_as_json
 from gitopperd.events import EVENTS, ROUTES, Events
 from gitopperd.routes import IDENTITY, Handler, register
-from libgitopper import Event, Grant, Identity, Role
+from libgitopper import Config, Event, Grant, Identity, Role
 
 THEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -269,6 +270,26 @@ def test_a_client_has_to_come_back_now_and_then(tmp_path: Path, monkeypatch: pyt
     async def work(host: Host) -> None:
         response = await host.watch()
         assert await response.content.read() == b"", "it ends in order"
+
+    run(tmp_path, work)
+
+
+def test_who_may_be_seen_differently_has_to_show_again_who_they_are(tmp_path: Path) -> None:
+    config = Config(
+        origin=Path("/c.toml"), machines=(), services=(), mount=Path("/"), interval_seconds=60
+    )  # fmt: skip
+
+    async def work(host: Host) -> None:
+        host.events.apply(config)
+        response = await host.watch()
+        host.events.apply(evolve(config, interval_seconds=5))
+        host.events.gitopper_event(Event(kind="poll"))
+        assert (await next_event(response))["kind"] == "poll"
+        host.events.apply(evolve(config, api=evolve(config.api, anonymous=False)))
+        assert await response.content.read() == b""
+        response = await host.watch()
+        host.events.gitopper_event(Event(kind="poll"))
+        assert (await next_event(response))["kind"] == "poll"
 
     run(tmp_path, work)
 
