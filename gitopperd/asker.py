@@ -20,8 +20,8 @@ _UCRED = struct.Struct("3i")
 # Linux 4.13; Python has no name for it. asm-generic/socket.h.
 _SO_PEERGROUPS = 59
 _GROUP = struct.Struct("I")
-_MOST_GROUPS = 65536
-"""NGROUPS_MAX of Linux."""
+_MOST_GROUPS = 256
+"""What fits into the 1024 bytes that Python's getsockopt takes."""
 
 _PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
@@ -55,11 +55,10 @@ def unix_peer(sock: socket.socket | None) -> UnixPeer | None:
 
 def _peer_groups(sock: socket.socket) -> frozenset[int]:
     """Return the supplementary groups that the peer had when it connected."""
-    # 64 groups are plenty for nearly everybody; the kernel says ERANGE where they are not.
-    for most in (64, _MOST_GROUPS):
-        with contextlib.suppress(OSError):
-            raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, most * _GROUP.size)
-            return frozenset(number for (number,) in _GROUP.iter_unpack(raw))
+    # ERANGE for a process in more groups than fit: then it is in none, as far as we know.
+    with contextlib.suppress(OSError):
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * _GROUP.size)
+        return frozenset(number for (number,) in _GROUP.iter_unpack(raw))
     return frozenset()
 
 
