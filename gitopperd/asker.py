@@ -39,7 +39,7 @@ def facts(request: web.Request) -> AuthRequest:
         method=request.method,
         path=request.raw_path,
         headers=headers,
-        peer=None if unix else request.remote,
+        peer=None if unix else _address_of(request),
         unix=unix,
         tls=tls_peer(request.get_extra_info("ssl_object")),
     )
@@ -65,7 +65,12 @@ def _peer_groups(sock: socket.socket) -> frozenset[int]:
 def origin_of(request: web.Request) -> str:
     """Return where `request` comes from, for the audit log."""
     unix = unix_peer(request.get_extra_info("socket"))
-    return f"unix uid {unix.uid} pid {unix.pid}" if unix else (request.remote or "unknown")
+    return f"unix uid {unix.uid} pid {unix.pid}" if unix else (_address_of(request) or "unknown")
+
+
+def _address_of(request: web.Request) -> str | None:
+    """Return the client's IP address; an IPv4 one as such, also if an IPv6 socket took it."""
+    return request.remote.removeprefix("::ffff:") if request.remote else None
 
 
 def comes_from_another_site(headers: Mapping[str, str]) -> bool:

@@ -34,12 +34,15 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
         self.python = Path(sys.executable)
+        self.address: str | None = "127.0.0.1:0"
+        """For ``-a``; None: what the config says."""
 
     def command(self, *arguments: str) -> list[str]:
         """The command line, with its own state, its own socket and a free port."""
         root = [] if os.geteuid() == 0 else ["--no-root"]
         where = ["--state-dir", str(self.home / "state"), "--socket", str(self.home / "gitopperd.sock")]
-        base = [str(self.python), "-m", "gitopperd", *root, "-c", str(self.config), "-a", "127.0.0.1:0", *where]
+        listen = ["-a", self.address] if self.address else []
+        base = [str(self.python), "-m", "gitopperd", *root, "-c", str(self.config), *listen, *where]
         return [*base, *self.arguments, *arguments]
 
     def start(self) -> Daemon:
