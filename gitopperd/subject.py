@@ -19,8 +19,8 @@ SHORT = {
     "domainComponent": "DC",
     "userId": "UID",
 }
-# RFC 4514, section 2.4, and "=": a common name "x,O=Example" must not read as two attributes.
-_SPECIAL = re.compile(r'[,+"\\<>;=]|^[ #]| $')
+# RFC 4514, section 2.4: a common name "x,O=Example" must not read as two attributes.
+_SPECIAL = re.compile(r'[,+"\\<>;]|^[ #]| $')
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 Rdn = Sequence[tuple[str, str]]
