@@ -210,7 +210,7 @@ for alias in (freeze, unfreeze, rollback):
     ),
 )
 @service_option
-@click.option("--limit", type=click.IntRange(1, 10000), metavar="N", help="At most so many; default 100.")
+@click.option("--limit", type=click.IntRange(1, 1000), metavar="N", help="At most so many; default 100.")
 @common_options
 @click.pass_context
 def audit(ctx: click.Context, service: str | None, limit: int | None) -> int:

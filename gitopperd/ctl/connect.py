@@ -113,7 +113,7 @@ class Connector:
                 # The time is up for the other places too.
                 raise
             except ssl.SSLError as exc:
-                raise way.explain(exc) from exc
+                raise (explain(exc, place) if isinstance(place, Port) else way.explain(exc)) from exc
             except OSError as exc:
                 failures.append((place, exc))
             else:
@@ -176,24 +176,28 @@ class _Way:
     tunnel: Tunnel | None = None
 
     def explain(self, exc: Exception) -> AskError:
-        hung_up = isinstance(exc, ConnectionError)
+        """Return what went wrong after the connection stood, and the remedy."""
+        hung_up = isinstance(exc, ConnectionError | ssl.SSLEOFError)
         if self.tunnel is not None and hung_up:
             return self.tunnel.cut_off()
         if isinstance(self.place, Port):
             if self.place.tls is None:
                 if _is_alert(exc) or (hung_up and speaks_tls(self.place)):
-                    return AskError(
-                        "tls", "what listens there speaks TLS, not plain http: write @https://, or --tls"
-                    )
+                    message = "what listens there speaks TLS, not plain http: write @https://, or --tls"
+                    return AskError("tls", message)
+            elif hung_up:
+                return AskError("tls", f"it hung up after the TLS handshake; {_doubt(self.place.tls)}")
             elif isinstance(exc, ssl.SSLError):
                 return explain(exc, self.place)
-            elif hung_up and self.place.tls.certificate is None:
-                message = (
-                    "it hung up after the TLS handshake; it may want a certificate of ours: --cert FILE"
-                )
-                return AskError("tls", message)
         reason = visible(str(exc)) or type(exc).__name__
         return AskError("bad-answer", f"what listens there does not speak HTTP properly: {reason}")
+
+
+def _doubt(tls: Tls) -> str:
+    # In TLS 1.3 a client hears what the server thinks of its certificate after the handshake, if at all.
+    if tls.certificate is None:
+        return "it may want a certificate of ours: --cert FILE, or certificate in ctl.toml"
+    return f"is our certificate, {tls.certificate}, of the CA that the daemon knows (client_ca), and valid?"
 
 
 class _UnixConnection(http.client.HTTPConnection):

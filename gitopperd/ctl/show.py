@@ -41,6 +41,7 @@ AUDIT = (
     Column(title="REASON", least=12),
 )
 ATTEMPT = ("time", "who", "action", "service", "status", "origin", "reason")
+STATUS = ATTEMPT.index("status")
 
 # What was done, and the states in which nothing more need be said.
 PHRASES = {
@@ -70,6 +71,9 @@ def audit(answers: Answers, terminal: Terminal) -> list[str]:
         for label, answer in answers.items()
         for item in answer["audit"]
     ]
+    for _, cells in rows:
+        # Written before it is carried out: a daemon that ended in between can't tell its result.
+        cells[STATUS] = {"0": "unknown"}.get(cells[STATUS], cells[STATUS])
     return _numbered(AUDIT, rows, answers, terminal)
 
 
@@ -114,6 +118,8 @@ def acknowledged(verb: str, target: str, answers: Answers, terminal: Terminal) -
     for label, answer in answers.items():
         name, commit, state, info, _ = _cells(answer)
         line = phrase.format(service=name, target=target, hash=commit or "no commit yet")
+        if until := readable(answer.get("until")):
+            line += f" until {until}"
         if state not in expected:
             line += f" ({_coloured(state, terminal)}{': ' if info else ''}{info})"
         lines.append(f"{readable(label)}: {line}")
@@ -121,12 +127,15 @@ def acknowledged(verb: str, target: str, answers: Answers, terminal: Terminal) -
 
 
 def _cells(item: Answer) -> list[str]:
-    """Return a service as cells of a table; a freeze's reason, end and author are part of its info."""
+    """Return a service as cells of a table; why it is held, by whom and until when is part of its info."""
     service, commit, state, info, change = (readable(item.get(member)) for member in MEMBERS)
-    until, by = readable(item.get("until")), readable(item.get("by"))
-    when_and_who = ", ".join(filter(None, (until and f"until {until}", by and f"by {by}")))
-    why = " ".join(filter(None, (readable(item.get("reason")), when_and_who and f"({when_and_who})")))
-    return [service, commit, state, "; ".join(filter(None, (info, why))), change]
+    if not info.startswith("frozen"):  # else the daemon has said it there
+        until, by = readable(item.get("until")), readable(item.get("by"))
+        when_and_who = ", ".join(filter(None, (until and f"until {until}", by and f"by {by}")))
+        reason = readable(item.get("reason"))
+        why = " ".join(filter(None, (reason, when_and_who and f"({when_and_who})")))
+        info = "; ".join(filter(None, (info, why)))
+    return [service, commit, state, info, change]
 
 
 def _worded(name: str, value: object, terminal: Terminal) -> str:

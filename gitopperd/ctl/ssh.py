@@ -81,11 +81,13 @@ class Tunnel:
         """Return the error for a connection through the tunnel that ended before anything was said."""
         words = self._words()
         said = f" (ssh: {words})" if words else ""
-        if "prohibited" in words:
-            remedy = "that sshd forbids it: see AllowStreamLocalForwarding in its sshd_config"
-        else:
-            remedy = "is gitopperd running there, and may the user that ssh logs in as use that socket?"
-        return AskError("ssh", f"ssh got through, but not to {self._place.socket} there{said}; {remedy}")
+        # sshd gives the same answer to a socket that is not there and one that it does not allow.
+        return AskError(
+            "ssh",
+            f"ssh got through, but not to {self._place.socket} there{said}; is gitopperd running there,"
+            " may the user that ssh logs in as use that socket, and does its sshd allow"
+            " AllowStreamLocalForwarding?",
+        )
 
     def close(self) -> None:
         """End ssh, and remove what was made for it."""
