@@ -135,10 +135,14 @@ class BoardCollector(Collector):
             "When an upstream was last polled with success; absent before the first.",
             labels=["upstream"],
         )
+        oldest: dict[str, float] = {}
         for follower in self._daemon.followers:
             if follower.health.last_success is not None:
-                when = follower.health.last_success.timestamp()
-                success.add_metric([follower.watch.upstream], when)
+                # An upstream with a store below two mounts has two followers, and one series.
+                upstream, when = follower.watch.upstream, follower.health.last_success.timestamp()
+                oldest[upstream] = min(when, oldest.get(upstream, when))
+        for upstream, when in oldest.items():
+            success.add_metric([upstream], when)
         return success
 
     def _build(self) -> Metric:

@@ -13,7 +13,7 @@ __all__ = ["Orphans"]
 
 log = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 3.0
 """How long those who come wait for those who go; who goes may wait for a reload that hangs."""
 RETRY_SECONDS = 30.0
 
