@@ -39,7 +39,7 @@ class Door:
         self.name = name
         self.turned_away: Counter[str] = Counter()
         """Connections that we ended, by reason: full, displaced, slow, unread, idle,
-        no certificate."""
+        ahead, no-certificate, stopping."""
         self._listener = listener
         self._family = listener.family
         self._server = server
@@ -71,7 +71,7 @@ class Door:
         self._listener.close()
         for connection in [*self._inside]:
             if not connection.entered:
-                connection.cut()
+                connection.cut("stopping")
         await asyncio.gather(*self._entering)
 
     async def sweep(self) -> None:
@@ -103,7 +103,7 @@ class Door:
         context = self._tls.context if self._tls else None
         unable = self._tls is not None and context is None
         if unable or not self._make_room(peer):
-            self.turned_away["no certificate" if unable else "full"] += 1
+            self.turned_away["no-certificate" if unable else "full"] += 1
             sock.close()
             return
         if sock.family != socket.AF_UNIX:
@@ -157,12 +157,15 @@ class Door:
         return True
 
     def _send_away(self, connection: Connection, reason: str) -> None:
-        self.turned_away[reason] += 1
-        connection.cut()
+        connection.cut(reason)
         self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
-        self._inside.pop(connection, None)
+        """Let it have no place any more: at once when it is cut, and again when it has really gone."""
+        if connection in self._inside:
+            del self._inside[connection]
+            if connection.cut_for:
+                self.turned_away[connection.cut_for] += 1
 
     def _pause(self, exc: OSError) -> None:
         """Without file descriptors or memory, accepting would fail again at once, for ever."""

@@ -103,6 +103,8 @@ class Connection(web.RequestHandler):
         self.limits = limits
         self.served = False
         """Whether a request of it was answered."""
+        self.cut_for: str | None = None
+        """Why we ended it."""
         self.since = loop.time()
         """Since when it is in its phase."""
         self._sock = sock
@@ -152,8 +154,7 @@ class Connection(web.RequestHandler):
         if self._phase is Phase.WAITING and first:
             self._due = min(self._due, self._clock() + self.limits.request_seconds)
         if self._phase is Phase.ANSWERING and self._heard_bytes > self.limits.ahead_bytes:
-            log.info("%s sends ahead without waiting for its answers, and is cut", self.peer)
-            self.cut()
+            self.cut("ahead")
         return self._phase is not Phase.GONE
 
     # --- what the middlewares tell
@@ -200,8 +201,10 @@ class Connection(web.RequestHandler):
             return None
         return "idle" if self.served and not self._heard_bytes else "slow"
 
-    def cut(self) -> None:
+    def cut(self, reason: str) -> None:
         """End it now, whatever it was about to send or to read."""
+        log.debug("connection of %s: cut, %s", self.peer, reason)
+        self.cut_for = reason
         self._phase = Phase.GONE
         if self._wire is not None:
             self._wire.abort()

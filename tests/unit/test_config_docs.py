@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from libgitopper.config import keys
-from libgitopper.config.api import PLUGINS, WEBHOOK_KEYS
+from libgitopper.config.api import API_KEYS, PLUGINS, WEBHOOK_KEYS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "config.md").read_text()
 ROW = re.compile(
@@ -18,6 +18,7 @@ TABLES = {
     "`[global]` and `[[services]]`": keys.DEFAULT_KEYS,
     "`[[services]]` only": (keys.MACHINE, keys.SERVICE, keys.PACKAGE, keys.DIRS),
     "An entry of `dirs`": keys.DIR_KEYS,
+    "`[api]`": API_KEYS,
     "`[auth]`": (PLUGINS,),
     "`[[webhooks]]`": WEBHOOK_KEYS,
 }
