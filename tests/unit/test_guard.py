@@ -523,6 +523,20 @@ def test_what_is_loopback(peer: str | None, local: bool) -> None:
     assert asker.is_local(asked) is local
 
 
+@pytest.mark.parametrize("anonymous", [None, True, False])
+def test_from_another_host_nobody_is_anonymous_unless_the_config_says_so(
+    anonymous: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = guard.facts
+    monkeypatch.setattr(guard, "facts", lambda request: evolve(facts(request), peer="192.0.2.1"))
+
+    async def test(client: Client) -> None:
+        assert (await get(client, "/list"))[0] == (200 if anonymous else 401)
+        assert (await get(client, "/one/web", "POST"))[0] == 401
+
+    run(World(Plugin(), anonymous=anonymous), test)
+
+
 def test_this_host_goes_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asker.socket, "gethostname", lambda: "Web1.example.net")
     for host in ("web1", "WEB1.example.net:8000", "web1.example.net."):
