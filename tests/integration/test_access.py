@@ -268,6 +268,27 @@ def test_mistakes_in_the_tables_of_plugins_are_told_with_all_others(site: Site) 
     assert not (site.home / "state").exists()
 
 
+def test_who_may_do_what_can_be_changed_while_the_daemon_runs(
+    site: Site, tokens: Callable[..., str]
+) -> None:
+    admin = tokens("admin", "--role", "admin")
+    with site.daemon as daemon:
+        base = f"http://127.0.0.1:{daemon.port}"
+        reload = ("-X", "POST", "-H", admin, f"{base}/do/reload-config")
+        configure(site, "[auth.token]", f'file = "{site.home}/tokens.toml"', "[api]", 'anonymous = "none"')
+        assert curl(f"{base}/list/services")[0] == 200
+        assert curl(*reload)[0] == 200
+        assert curl(f"{base}/list/services")[0] == 401
+        configure(site, "[auth.token]", "file = 5")
+        status, _, body = curl(*reload)
+        assert (status, body["error"]["code"]) == (422, "bad-config")
+        assert any("auth.token.file: " in problem for problem in body["error"]["problems"])
+        assert curl("-H", admin, f"{base}/list/services")[0] == 200
+        configure(site, "[auth]", 'plugins = ["peercred"]')
+        assert curl(*reload)[0] == 200
+        assert curl("-H", admin, f"{base}/audit")[0] == 401
+
+
 # --- secrets -----------------------------------------------------------------------------
 
 
