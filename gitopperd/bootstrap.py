@@ -100,6 +100,8 @@ class Bootstrap:
         self._empty = evolve(empty, services=(self._service,), own=self._service)
         self._hooks = hooks
         self._release: Path | None = None
+        self.waiting = True
+        """True while there has been no configuration since the start."""
         self.on_taken: Callable[[], None] = lambda: None
         """Called, in the thread of a pass, when there is another configuration to load."""
 
@@ -133,7 +135,9 @@ class Bootstrap:
         before = self._usable()
         if self._origin.pull or self._release is None:
             self._pull(reconciler, before)
-        return self._usable()
+        config = self._usable()
+        self.waiting = config is self._empty
+        return config
 
     @hookimpl(tryfirst=True)
     def gitopper_mount(self, request: MountRequest) -> Published | None:

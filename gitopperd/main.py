@@ -18,8 +18,8 @@ from gitopperd.filewatch import FileWatch
 from gitopperd.judging import judged
 from gitopperd.listen import Address, ExposedError, check_exposure, parse_address
 from gitopperd.logs import set_up_logging
-from gitopperd.options import Repository, repository_options
-from gitopperd.wiring import Settings, serve
+from gitopperd.options import UPSTREAM_VARIABLE, Repository, repository_options
+from gitopperd.wiring import START_OVER, Settings, serve
 from libgitopper import (
     Config,
     ConfigError,
@@ -150,6 +150,8 @@ def main(
         raise click.UsageError(
             "bind mounts need root; as an ordinary user start with --no-root, which publishes by symlink"
         )
+    environ = dict(os.environ)
+    os.environ.pop(UPSTREAM_VARIABLE, None)  # it may hold a secret, and what we run has no business with it
     set_up_logging(debug=debug, as_json=log_json, journal="JOURNAL_STREAM" in os.environ)
     try:
         hooks = load_plugins()
@@ -172,6 +174,8 @@ def main(
         else:
             settings = _from_repository(make, evolve(origin, pull=origin.pull or once), reading)
         code = serve(settings)
+        if code == START_OVER:
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606
     except GitopperError as exc:
         click.echo(f"gitopperd: {exc}", err=True)
         code = FAILURE

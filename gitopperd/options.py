@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
@@ -17,7 +16,7 @@ from libgitopper.config import values as v
 from libgitopper.config.upstreams import Upstream
 from libgitopper.config.upstreams import upstream as parse_upstream
 
-__all__ = ["Repository", "Value", "repository_options"]
+__all__ = ["UPSTREAM_VARIABLE", "Repository", "Value", "repository_options"]
 
 T = TypeVar("T")
 
@@ -104,8 +103,6 @@ def repository_options(command: Callable[..., None]) -> Callable[..., None]:
     def with_repository(*args: Any, **given: Any) -> None:
         names = ("upstream", "directory", "branch", "mount", "pull", "credentials", "ssh_key")
         repository = Repository(**{name: given.pop(name) for name in names})
-        # What we run has no business with it.
-        os.environ.pop(UPSTREAM_VARIABLE, None)
         command(*args, repository=repository, **given)
 
     decorated: Callable[..., None] = with_repository

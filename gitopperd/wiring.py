@@ -32,13 +32,17 @@ from gitopperd.notify import Notifier
 from gitopperd.reloading import Applier, Reloading, tell_loaded
 from gitopperd.rest import make_app
 from gitopperd.threads import Threads
+from gitopperd.tls import TlsFiles
 from gitopperd.webhooks import Webhooks
 from libgitopper import Config, Hooks, Reconciler, State, StateError, StateStore
 from libgitopper.reconciler import utc_now
 
-__all__ = ["Settings", "serve"]
+__all__ = ["START_OVER", "Settings", "serve"]
 
 log = logging.getLogger(__name__)
+
+START_OVER = -1
+"""Instead of an exit code: the program is to be run again, with what it was run with."""
 
 GRACE_SECONDS = 5.0
 """How long a pass that runs may take to end after SIGTERM."""
@@ -74,7 +78,7 @@ class Settings:
 
 
 def serve(settings: Settings) -> int:
-    """Run the daemon until SIGTERM or SIGINT, or once; return the exit code.
+    """Run the daemon until SIGTERM or SIGINT, or once; return the exit code, or `START_OVER`.
 
     Raises:
         StateError: the state can't be used, or another daemon uses it.
@@ -114,7 +118,7 @@ def serve(settings: Settings) -> int:
         )
         notifier = Notifier(os.environ)
         # Who goes over to another configuration, in this order, before the services do.
-        appliers: list[Applier] = [guard.apply, webhooks.apply, events.apply]
+        appliers: list[Applier] = [guard.apply, webhooks.apply, events.apply, _warn_of_own_namespace]
         bootstrap = settings.bootstrap
         reloading = Reloading(
             load=settings.load,
@@ -131,10 +135,17 @@ def serve(settings: Settings) -> int:
             notifier=notifier, reloading=reloading, appliers=appliers,
         )  # fmt: skip
         main = _once(daemon) if settings.once else _run(parts)
-        code = asyncio.run(_until_signalled(main))
-        if not threads.close(GRACE_SECONDS):
+        try:
+            code = asyncio.run(_until_signalled(main))
+        except* _StartOver:
+            code = START_OVER
+        if not threads.close(GRACE_SECONDS) and code != START_OVER:
             _leave(code)
     return code
+
+
+class _StartOver(Exception):  # noqa: N818 - nothing is wrong
+    """The first configuration wants the daemon to answer elsewhere."""
 
 
 @frozen(kw_only=True)
@@ -166,6 +177,7 @@ async def _run(parts: _Parts) -> int:
             await daemon.restore()
             notifier.ready(len(daemon.board.services))
             group.create_task(parts.reloading.run())
+            group.create_task(_start_over_if_elsewhere(parts))
             if settings.file_watch:
                 group.create_task(settings.file_watch.run(parts.threads, parts.reloading.ask))
             try:
@@ -186,6 +198,26 @@ def _listen_to_hangups(parts: _Parts) -> None:
 
     if parts.settings.bootstrap:
         parts.settings.bootstrap.on_taken = adopt
+
+
+async def _start_over_if_elsewhere(parts: _Parts) -> None:
+    """Start over if the daemon had to start without a configuration, and the first one has another API.
+
+    Otherwise such a change waits for the next start; but here nobody would know that it does.
+    """
+    settings, first = parts.settings, asyncio.get_running_loop().create_future()
+    if not (settings.bootstrap and settings.bootstrap.waiting):
+        return
+
+    def note(config: Config) -> None:
+        if not first.done() and len(config.services) > 1:
+            first.set_result(config)
+
+    parts.appliers.append(note)
+    config: Config = await first
+    if (settings.address_of(config), TlsFiles.of(config.api)) != (settings.address, None):
+        log.info("the first configuration has another address to answer on, or TLS: starting over")
+        raise _StartOver
 
 
 async def _once(daemon: Daemon) -> int:
@@ -238,7 +270,11 @@ def _greet(settings: Settings, hooks: Hooks) -> None:
     services = settings.config.services
     if not services:
         log.warning("the config has no service for this host; see machine, and -h for other host names")
-    if any(service.publish == "bind" for service in services) and _in_own_namespace():
+    _warn_of_own_namespace(settings.config)
+
+
+def _warn_of_own_namespace(config: Config) -> None:
+    if any(service.publish == "bind" for service in config.services) and _in_own_namespace():
         log.warning(
             "this process has a mount namespace of its own, so its bind mounts reach no service: its unit"
             " must not use PrivateTmp=, ProtectSystem= and the like; examples/gitopperd.service tells all"

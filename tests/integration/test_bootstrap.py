@@ -12,7 +12,7 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 
 from tests.support.daemon import Daemon, wait_until
-from tests.support.gitserver import ssh_server
+from tests.support.gitserver import make_certificate, ssh_server
 from tests.support.site import Site
 from tests.support.upstream import git
 
@@ -290,3 +290,20 @@ def test_options_that_make_no_sense_are_told(tmp_path: Path, options: list[str],
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert "word" not in done.stderr.replace("password", "")
+
+
+def test_a_host_that_had_to_wait_answers_as_its_first_configuration_wants(site: Site, boot: Booted) -> None:
+    both = make_certificate(site.home)
+    api = f'[api]\ncertificate = "{both}"\nkey = "{both}"\n'
+    first = commit(site, api + config(site, "web"), **{"web/etc/conf": "1"})
+    site.stop_server()
+    with boot:
+        boot.wait_for("gitopper", "DIFF", info="refused")
+        assert boot.process is not None
+        process = boot.process.pid
+        site.start_server()
+        wait_until(lambda: "starting over" in boot.text(), boot.text)
+        wait_until(lambda: "(TLS)" in boot.text(), boot.text)
+        boot.wait_for("web", "OK", first)
+        assert boot.process.poll() is None
+        assert boot.process.pid == process

@@ -1,4 +1,4 @@
-"""Another configuration while the daemon runs: what is good is gone over to, what is not changes nothing."""
+"""Another configuration while the daemon runs: a good one is gone over to, a bad one changes nothing."""
 
 from __future__ import annotations
 

@@ -89,28 +89,34 @@ def look(site: Site, daemon: Daemon, places: Callable[[Site, str], list[object]]
     )
 
 
-def go_over(site: Site, publish: str, places: Callable[[Site, str], list[object]]) -> None:
-    def configure(names: list[str]) -> None:
-        site.configure(*(f'{name}: publish = "{publish}"' for name in names), interval="1h")
+def configure(site: Site, publish: str, names: list[str]) -> None:
+    site.configure(*(f'{name}: publish = "{publish}"' for name in names), interval="1h")
 
+
+def settle_in(site: Site, daemon: Daemon, first: str) -> None:
+    """Bring the first hundred to the second commit, but for some that are frozen or rolled back."""
+    wait_for_all(daemon, BEFORE)
+    for name in FROZEN:
+        daemon.post(f"/state/freeze/{name}")
+    second = commit_all(site, "two", COMMON)
+    daemon.post(f"/do/pull/{COMMON[-1]}")
+    for name in set(BEFORE) - set(FROZEN):
+        daemon.wait_for(name, "OK", second)
+    for name in PINNED:
+        daemon.post(f"/state/rollback/{name}/{first}")
+    for name in PINNED:
+        daemon.wait_for(name, "FREEZE", first)
+
+
+def go_over(site: Site, publish: str, places: Callable[[Site, str], list[object]]) -> None:
     first = commit_all(site, "one", [*BEFORE, *AFTER])
-    configure(BEFORE)
+    configure(site, publish, BEFORE)
     with site.daemon as daemon:
-        wait_for_all(daemon, BEFORE)
-        for name in FROZEN:
-            daemon.post(f"/state/freeze/{name}")
-        second = commit_all(site, "two", COMMON)
-        daemon.post(f"/do/pull/{COMMON[-1]}")
-        for name in set(BEFORE) - set(FROZEN):
-            daemon.wait_for(name, "OK", second)
-        for name in PINNED:
-            daemon.post(f"/state/rollback/{name}/{first}")
-        for name in PINNED:
-            daemon.wait_for(name, "FREEZE", first)
+        settle_in(site, daemon, first)
         seen = look(site, daemon, places)
         log = len(daemon.text())
 
-        configure(AFTER)
+        configure(site, publish, AFTER)
         assert daemon.ask("POST", "/do/reload-config") == (200, {"services": 100})
         wait_for_all(daemon, AFTER)
 
