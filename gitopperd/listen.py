@@ -128,8 +128,12 @@ class Listener:
         files = TlsFiles.of(api)
         if self.tls and files:
             self.tls.go_over(files)
-        if (api.listen, files is None) != (before.listen, self.tls is None):
+        if (api.listen, files is None) != (before.listen, TlsFiles.of(before) is None):
             log.warning("[api]: another address, and TLS on or off, come with the next start")
+        try:
+            check_exposure(self.address, api)
+        except ExposedError as exc:
+            log.warning("[api]: gitopperd would not start again: %s", exc)
         self._api = api
 
 
@@ -161,7 +165,8 @@ async def listening(
         # Last, when nobody comes in any more.
         stack.push_async_callback(runner.cleanup)
         tcp = stack.enter_context(_bind_tcp(address))
-        doors = [_door(f"tcp {address}", tcp, runner, limits, tls)]
+        real = Address(host=address.host, port=tcp.getsockname()[1])
+        doors = [_door(str(real), tcp, runner, limits, tls)]
         if unix_socket is not None:
             unix = stack.enter_context(_bind_unix(unix_socket))
             unix.listen(BACKLOG)
@@ -172,7 +177,7 @@ async def listening(
             await stack.enter_async_context(open_door(door))
         if tls is not None:
             await stack.enter_async_context(_watched(tls))
-        yield Listener(Address(host=address.host, port=tcp.getsockname()[1]), api, tls, doors)
+        yield Listener(real, api, tls, doors)
 
 
 def _door(name: str, sock: socket.socket, runner: web.AppRunner, limits: Limits, tls: Tls | None) -> Door:

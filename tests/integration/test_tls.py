@@ -17,7 +17,8 @@ import pytest
 from attrs import evolve
 
 from gitopperd.limits import Limits
-from libgitopper import Api
+from libgitopper import Api, Config
+from libgitopper.config import parse_config
 from tests.support.certificates import Authority, Pair
 from tests.support.daemon import wait_until
 from tests.support.listener import Served, serve
@@ -60,6 +61,11 @@ def served(tmp_path_factory: pytest.TempPathFactory, live: Pair, authority: Auth
 
 def trusting(authority: Authority) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(authority.certificate))
+
+
+def config(*api: str) -> Config:
+    text = "\n".join(["services = []", "[api]", *api])
+    return parse_config(text, origin="gitopper.toml", hosts=set(), root=True, environ={})
 
 
 def curl(served: Served, *arguments: object, path: str = "whoami") -> subprocess.CompletedProcess[str]:
@@ -276,6 +282,23 @@ def test_the_certificate_changes_under_load_without_one_failed_request(
     assert all(len(seen) == 1 for number, (_, seen) in enumerate(results) if number % 2 == 0)
     fresh = set().union(*(seen for _, seen in results))
     assert len(fresh) >= 4, "the new certificates were never served"
+
+
+def test_another_configuration_brings_another_certificate_and_says_what_it_cannot_bring(
+    live: Pair, authority: Authority, stranger: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve(tmp_path, api=Api(certificate=live.certificate, key=live.key)) as served:
+        apply = served.listener.apply
+        other = stranger.issue("other")
+        apply(config(f'certificate = "{other.certificate}"', f'key = "{other.key}"'))
+        assert served.get(tls=trusting(stranger))[0] == 200
+        assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+        apply(config(f'certificate = "{other.certificate}"', f'key = "{live.key}"'))
+        assert "is not the key of" in caplog.text
+        assert served.get(tls=trusting(stranger))[0] == 200
+        apply(config())
+        assert "come with the next start" in caplog.text
+        assert served.get(tls=trusting(stranger))[0] == 200
 
 
 def test_without_a_certificate_nobody_is_answered_until_there_is_one(
