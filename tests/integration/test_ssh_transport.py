@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -76,16 +76,20 @@ class Fleet:
 
     def leftovers(self) -> list[str]:
         """Everything that a gitopperctl which has ended left: files, and processes that know of them."""
-        return [*(path.name for path in self.temporary.iterdir()), *processes_about(str(self.temporary))]
+        return [
+            *(path.name for path in self.temporary.iterdir()),
+            *processes_about(str(self.temporary)).values(),
+        ]
 
 
-def processes_about(text: str) -> list[str]:
-    found = []
+def processes_about(text: str) -> dict[int, str]:
+    """Return process number and command line of every process that has `text` in it."""
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             if text in words:
-                found.append(words)
+                found[int(process.name)] = words
     return found
 
 
@@ -283,7 +287,7 @@ def test_a_command_that_is_ended_takes_its_ssh_along(fleet: Fleet, number: signa
         deadline = time.monotonic() + 5
         while processes_about(str(fleet.temporary)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert processes_about(str(fleet.temporary)) == []
+        assert processes_about(str(fleet.temporary)) == {}
     assert (out, err.strip()) == ("", "")
     if number != signal.SIGKILL:
         assert process.returncode == (130 if number == signal.SIGINT else 128 + number)
@@ -343,3 +347,29 @@ def test_several_hosts_are_never_asked_for_a_passphrase(locked: Fleet, unix: str
     assert code == 1
     assert shown.count("Permission denied (publickey") == 2
     assert "passphrase" not in shown
+
+
+def test_events_are_watched_through_ssh_again_after_it_ended_and_nothing_is_left(
+    fleet: Fleet, daemon: Daemons
+) -> None:
+    def tell(send: Callable[[bytes], None]) -> None:
+        send(b'data: {"time": "now", "kind": "poll", "details": {}}\n\n')
+        ended.wait(30)
+
+    ended = threading.Event()
+    path = f"{fleet.temporary}.sock"
+    daemon({"/events": (200, tell)}, at=path)
+    with fleet.start("watch", "@ssh://web1", "--socket", path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "now  ssh://web1  poll\n"
+        [ssh] = processes_about(f"-L {fleet.temporary}/")
+        os.kill(ssh, signal.SIGTERM)
+        assert "trying again in 1 s" in process.stderr.readline()
+        assert "connected again" in process.stderr.readline()
+        assert process.stdout.readline() == "now  ssh://web1  poll\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    ended.set()
+    Path(path).unlink()
+    assert fleet.leftovers() == []
