@@ -44,7 +44,7 @@ def test_programs_that_the_daemon_runs_do_not_inherit_the_managers_variables(
     assert environ == {"PATH": "/bin"}
 
 
-@pytest.mark.parametrize("pid", [None, os.getpid()])
+@pytest.mark.parametrize("pid", [None, os.getpid()], ids=["for anybody", "for us"])
 def test_the_watchdog_is_fed_twice_in_each_period(manager: socket.socket, pid: int | None) -> None:
     environ = {"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "100000"}
     if pid is not None:
