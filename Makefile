@@ -3,7 +3,8 @@
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
-PYTEST ?= $(BIN)/pytest
+# Tests wait more than they work, so four processes suit two cores.
+PYTEST ?= $(BIN)/pytest -n 4 --dist loadfile
 
 .PHONY: help demo test check coverage install clean
 
