@@ -34,7 +34,7 @@ class Limits:
     """Chosen for an API of small requests that people, scripts and Prometheus use."""
 
     connections: int = 256
-    """At one listener. One over TLS takes 0.3 MiB, 0.9 with a long head; and the daemon has other files open."""
+    """At one listener. One over TLS takes 0.3 MiB, with a long head 0.9; and files need room, too."""
     per_peer: int = 64
     """Of one IPv4 address, IPv6 network of 64 bits, or user of the Unix socket."""
     handshake_seconds: float = 10.0

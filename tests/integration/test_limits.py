@@ -256,6 +256,7 @@ def test_what_is_sent_ahead_while_an_answer_is_made_is_bounded(served: Served) -
                 time.sleep(0.01)
         assert read_all(sock) == b""
         assert time.monotonic() - started < 0.7, "it was answered rather than cut"
+    assert served.tcp.turned_away["ahead"] == 1
 
 
 def test_honest_pipelining_is_answered_in_order(served: Served) -> None:
