@@ -307,3 +307,21 @@ def test_a_host_that_had_to_wait_answers_as_its_first_configuration_wants(site: 
         boot.wait_for("web", "OK", first)
         assert boot.process.poll() is None
         assert boot.process.pid == process
+
+
+def test_a_configuration_may_bring_the_public_files_that_it_names(site: Site, boot: Booted) -> None:
+    """Certificates come with the very commit that names them; of another one they would be missing."""
+    both = make_certificate(site.home)
+    brought = site.home / "boot/gitopper/gitopper/cert.pem"
+    api = f'[api]\ncertificate = "{brought}"\nkey = "{both}"\nclient_ca = "{brought}"\n'
+    public = both.read_text().partition("-----BEGIN CERTIFICATE")
+    files = {"web/etc/conf": "1", "gitopper/cert.pem": public[1] + public[2]}
+    first = commit(site, api + config(site, "web"), **files)
+    with boot:
+        boot.wait_for("web", "OK", first)
+        assert "(TLS)" in boot.text()
+        (site.home / "boot/gitopper").unlink()
+        boot.restart()
+        boot.wait_for("web", "OK", first)
+        commit(site, api + config(site, "web"), **{"gitopper/cert.pem": "none any more"})
+        boot.wait_for("gitopper", "BROKEN", first, info="cert.pem")
