@@ -85,3 +85,53 @@ def test_settings_that_place_nothing_are_no_reason_for_a_deploy(host: SimulatedH
     host.deploy(web)
     host.pass_(evolve(web, action="restart", interval_seconds=1.0, keep=9))
     assert host.script.count("publish web") == host.script.count("reload web") == 0
+
+
+def test_a_pass_that_had_to_wait_brings_nothing_back(host: SimulatedHost) -> None:
+    """The config moved on while it waited for its turn: what was withdrawn stays withdrawn."""
+    web = host.service()
+    host.deploy(web)
+    (orphan,) = host.reconciler.orphans(())
+    assert host.reconciler.withdraw(orphan)
+    outcome = host.reconciler.reconcile(web, None, still=lambda: False)
+    assert outcome.error is None
+    assert host.mounts.shown == {}
+    assert host.state.deployed("web") is None
+
+
+def test_a_withdrawal_that_had_to_wait_spares_what_is_back(host: SimulatedHost) -> None:
+    web = host.service()
+    host.deploy(web)
+    (orphan,) = host.reconciler.orphans(())
+    assert not host.reconciler.withdraw(orphan, still=lambda: False)
+    host.assert_in_line(web, host.tip)
+
+
+def test_what_is_withdrawn_already_is_not_withdrawn_again(host: SimulatedHost) -> None:
+    host.deploy(host.service())
+    (orphan,) = host.reconciler.orphans(())
+    assert host.reconciler.withdraw(orphan)
+    told = len(host.observer.events)
+    assert not host.reconciler.withdraw(orphan)
+    assert len(host.observer.events) == told
+
+
+def test_a_withdrawal_takes_what_is_published_by_then(host: SimulatedHost) -> None:
+    before = host.service(links={"/etc/web": "web"})
+    host.deploy(before)
+    (orphan,) = host.reconciler.orphans(())
+    host.deploy(host.service(links={"/srv/web": "web"}))
+    assert host.reconciler.withdraw(orphan)
+    assert host.mounts.shown == {}
+
+
+def test_a_service_that_was_withdrawn_while_frozen_is_back_frozen_where_it_was(host: SimulatedHost) -> None:
+    web = host.service()
+    host.deploy(web)
+    frozen_at = host.tip
+    host.freeze(web)
+    (orphan,) = host.reconciler.orphans(())
+    host.reconciler.withdraw(orphan)
+    host.upstream.commit({"web/conf": "newer"})
+    assert host.pass_(web).error is None
+    host.assert_in_line(web, frozen_at)
