@@ -67,15 +67,16 @@ def listed(host: str) -> dict[str, str]:
     return json.loads(asked.stdout) if asked.returncode == 0 else {}
 
 
-def wait_for(host: str, revision: str) -> None:
+def wait_for(host: str, revision: str, daemon: subprocess.Popen[bytes]) -> None:
     """Wait until the service is in line with `revision`."""
     deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
+    seen: dict[str, str] = {}
+    while time.monotonic() < deadline and daemon.poll() is None:
         seen = listed(host)
         if (seen.get("hash"), seen.get("state")) == (revision, "OK"):
             return
         time.sleep(0.1)
-    sys.exit(f"{SERVICE} did not arrive at {revision} within {WAIT_SECONDS} s; last seen: {seen}")
+    sys.exit(f"{SERVICE} did not arrive at {revision}; last seen: {seen}; the daemon's own words are above")
 
 
 def show(host: str) -> None:
@@ -92,16 +93,16 @@ def print_new(reloads: Path, seen: int) -> int:
     return len(text)
 
 
-def demonstrate(root: Path, host: str, port: int) -> int:
+def demonstrate(root: Path, host: str, port: int, daemon: subprocess.Popen[bytes]) -> int:
     """Push two commits and show them arriving; return how much of the reloads was shown."""
     work, reloads = root / "work", root / "reloads"
     first = git("rev-parse", "HEAD", cwd=work)
-    wait_for(host, first)
+    wait_for(host, first, daemon)
     seen = print_new(reloads, 0)
     show(host)
     print("\n$ git commit -m 'Good evening' && git push", flush=True)
     second = commit(work, "Good evening")
-    wait_for(host, second)
+    wait_for(host, second, daemon)
     seen = print_new(reloads, seen)
     show(host)
     ctl = os.path.relpath(BIN / "gitopperctl")
@@ -138,7 +139,7 @@ def main() -> int:
         # A session of its own: Ctrl-C reaches this script, which then stops the daemon itself.
         daemon = subprocess.Popen(command, start_new_session=True)
         try:
-            seen = demonstrate(root, host, port)
+            seen = demonstrate(root, host, port, daemon)
             while daemon.poll() is None:
                 seen = print_new(root / "reloads", seen)
                 time.sleep(0.3)
