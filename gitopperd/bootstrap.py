@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 
 from attrs import evolve, frozen
 
-from gitopperd.judging import Judge
 from gitopperd.reloading import tell_refused
 from libgitopper import (
     Config,
@@ -92,16 +91,9 @@ class Bootstrap:
     """Loads the configuration from the repository; a plugin, for the service that follows it."""
 
     def __init__(
-        self,
-        origin: Origin,
-        *,
-        read: Callable[[Path], Config],
-        judge: Judge,
-        empty: Config,
-        hooks: Hooks,
+        self, origin: Origin, *, read: Callable[[Path], Config], empty: Config, hooks: Hooks
     ) -> None:
         """`read` loads a file, and raises `ConfigError`; `empty` holds until there is a first one."""
-        self._judge_api = judge
         self._origin = origin
         self._service = origin.service
         self._read = read
@@ -200,13 +192,7 @@ class Bootstrap:
         path = self._file_of(release)
         config = self._read(path)
         services = tuple(self._with_credentials(service) for service in config.services)
-        live = self._service.live
-
-        def place(named: Path) -> Path:
-            """Files of this very repository are those that come with the release."""
-            return release / named.relative_to(live) if named.is_relative_to(live) else named
-
-        if problems := (*self._judge_api(config, place), *self._clashes(services)):
+        if problems := tuple(self._clashes(services)):
             raise ConfigError(str(path), problems)
         return evolve(config, services=(self._service, *services), own=self._service)
 

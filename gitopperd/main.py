@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from gitopperd.bootstrap import Bootstrap, Origin
 from gitopperd.filewatch import FileWatch
-from gitopperd.judging import judge_with, judged
+from gitopperd.judging import judged
 from gitopperd.listen import Address, ExposedError, check_exposure, parse_address
 from gitopperd.logs import set_up_logging
 from gitopperd.options import UPSTREAM_VARIABLE, Repository, repository_options
@@ -231,7 +231,7 @@ def _from_file(make: partial[Settings], path: Path, reading: _Reading, *, follow
     watch = FileWatch(path) if follow else None
     config = _or_exit(lambda: reading.read(path), path)
     address_of = make.keywords["address_of"]
-    again = judged(reading.read, judge_with(address_of))
+    again = judged(reading.read, address_of)
     return make(
         config=config, address=_listen_on(config, address_of), load=lambda: again(path), file_watch=watch
     )
@@ -240,7 +240,7 @@ def _from_file(make: partial[Settings], path: Path, reading: _Reading, *, follow
 def _from_repository(make: partial[Settings], origin: Origin, reading: _Reading) -> Settings:
     hooks, address_of = reading.hooks, make.keywords["address_of"]
     empty = reading.empty(origin.checkout)
-    bootstrap = Bootstrap(origin, read=reading.read, judge=judge_with(address_of), empty=empty, hooks=hooks)
+    bootstrap = Bootstrap(origin, read=judged(reading.read, address_of), empty=empty, hooks=hooks)
     return make(config=empty, address=address_of(empty), load=bootstrap.load, bootstrap=bootstrap)
 
 

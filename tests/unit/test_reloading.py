@@ -17,6 +17,8 @@ from attrs import evolve
 from gitopperd import orphans as orphans_module
 from gitopperd.filewatch import FileWatch
 from gitopperd.follower import Follower
+from gitopperd.judging import judged
+from gitopperd.listen import Address, parse_address
 from gitopperd.notify import Notifier
 from gitopperd.orphans import Orphans
 from gitopperd.reloading import Reloading
@@ -216,6 +218,32 @@ def test_a_file_behind_a_symlink_that_is_flipped_has_changed(tmp_path: Path) -> 
     link.unlink()
     link.symlink_to("b")
     assert [watch.look() for _ in range(3)] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("api", "problem"),
+    [
+        ('[api]\nlisten = "0.0.0.0:8000"\n', "certificate"),
+        ('[api]\nlisten = "0.0.0.0:8000"\ninsecure = true\n', None),
+        ('[api]\nlisten = "0.0.0.0:8000"\ncertificate = "/none"\nkey = "/none"\n', None),
+        ('[api]\nlisten = "127.0.0.1:1"\n', None),
+    ],
+)
+def test_what_would_answer_others_in_the_open_is_refused_before_it_is_gone_over_to(
+    api: str, problem: str | None
+) -> None:
+    def address_of(config: Config) -> Address:
+        return parse_address(config.api.listen or "127.0.0.1:8000")
+
+    read = judged(lambda _path: config(api + TEXT), address_of)
+    if problem is None:
+        assert read(Path("x.toml")).services
+        return
+    with pytest.raises(ConfigError) as refused:
+        read(Path("x.toml"))
+    (found,) = refused.value.problems
+    assert found.path == "api.listen"
+    assert problem in found.message
 
 
 class Upstream:
