@@ -169,7 +169,7 @@ class Event:
 
     kind: str
     """One of: ``poll``, ``poll-failed``, ``deployed``, ``advanced``, ``withdrawn``, ``failed``, ``state``,
-    ``intent``, ``refused``."""
+    ``intent``, ``refused``, ``config-loaded``, ``config-refused``."""
     service: str | None = None
     upstream: str | None = None
     details: Mapping[str, Any] = field(factory=dict)
