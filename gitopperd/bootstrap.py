@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from attrs import evolve, frozen
 
-from gitopperd.reloading import tell_refused
+from gitopperd.reloading import tell_loaded, tell_refused
 from libgitopper import (
     Config,
     ConfigError,
@@ -97,11 +97,10 @@ class Bootstrap:
         self._origin = origin
         self._service = origin.service
         self._read = read
-        self._empty = evolve(empty, services=(self._service,), own=self._service)
+        self.empty = evolve(empty, services=(self._service,), own=self._service)
+        """What holds until there is a first configuration: nothing but our own service."""
         self._hooks = hooks
         self._release: Path | None = None
-        self.waiting = True
-        """True while there has been no configuration since the start."""
         self.on_taken: Callable[[], None] = lambda: None
         """Called, in the thread of a pass, when there is another configuration to load."""
 
@@ -111,7 +110,7 @@ class Bootstrap:
         Raises:
             ConfigError: what was good once can't be used any more.
         """
-        return self._empty if self._release is None else self._judge(self._release)
+        return self.empty if self._release is None else self._judge(self._release)
 
     async def refresh(self, look: Callable[[str], Awaitable[Outcome]]) -> None:
         """Bring the newest configuration here; `look` polls, and makes a pass of a service.
@@ -133,11 +132,11 @@ class Bootstrap:
             reconciler.restore(self._service)  # the configuration may name files that it brings along
         else:
             log.info("there is no configuration here yet: fetching %s", self._origin.source.upstream)
-        before = self._usable()
-        if self._origin.pull or self._release is None:
-            self._pull(reconciler, before)
-        config = self._usable()
-        self.waiting = config is self._empty
+        config, release = self._usable(), self._release
+        if self._origin.pull or release is None:
+            self._pull(reconciler, config)
+            if self._release != release:
+                config = self._usable()
         return config
 
     @hookimpl(tryfirst=True)
@@ -163,11 +162,16 @@ class Bootstrap:
         return Reloaded(did="going over to this configuration")
 
     def _usable(self) -> Config:
+        """Return what can be loaded, and tell of it; the empty configuration where there is nothing."""
+        if self._release is None:
+            return self.empty
         try:
-            return self.load()
+            config = self.load()
         except ConfigError as exc:
             tell_refused(self._hooks, exc)
-            return self._empty
+            return self.empty
+        tell_loaded(self._hooks, config)
+        return config
 
     def _pull(self, reconciler: Reconciler, known: Config) -> None:
         # For all that share its store: to ask for less would make the store forget their branches.

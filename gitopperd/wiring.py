@@ -106,7 +106,8 @@ def serve(settings: Settings) -> int:
         )
         registry.register(BoardCollector(daemon))
         _greet(settings, hooks)
-        tell_loaded(hooks, settings.config)
+        if settings.bootstrap is None:
+            tell_loaded(hooks, settings.config)
         events.apply(settings.config)
         audit = Audit(state=state, hooks=hooks, threads=threads, now=utc_now)
         guard = Guard(hooks=hooks, threads=threads, config=settings.config, audit=audit)
@@ -206,11 +207,12 @@ async def _start_over_if_elsewhere(parts: _Parts) -> None:
     Otherwise such a change waits for the next start; but here nobody would know that it does.
     """
     settings, first = parts.settings, asyncio.get_running_loop().create_future()
-    if not (settings.bootstrap and settings.bootstrap.waiting):
+    empty = settings.config
+    if settings.bootstrap is None or empty is not settings.bootstrap.empty:
         return
 
     def note(config: Config) -> None:
-        if not first.done() and len(config.services) > 1:
+        if not first.done() and config is not empty:
             first.set_result(config)
 
     parts.appliers.append(note)

@@ -141,6 +141,7 @@ def test_a_repository_that_never_had_a_good_one_is_told_and_mended(site: Site, b
     commit(site, BROKEN, **{"web/etc/conf": "1"})
     with boot:
         boot.wait_for("gitopper", "BROKEN", info=REFUSED)
+        assert boot.metrics()["gitopper_config_last_reload_success"] == 0
         good = commit(site, config(site, "web"))
         boot.wait_for("web", "OK", good)
 
