@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from gitopperd.threads import Threads
+from gitopperd.work.threads import Threads
 
 __all__ = ["FileWatch"]
 

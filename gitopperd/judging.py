@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from gitopperd.listen import Address, ExposedError, check_exposure
+from gitopperd.listener.listen import Address, ExposedError, check_exposure
 from libgitopper import Config, ConfigError, ConfigProblem
 
 __all__ = ["judged"]

@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
-from gitopperd.guard import Attempted
+from gitopperd.api.guard import Attempted
 from libgitopper import Event, hookimpl
 from libgitopper.status import one_line
 

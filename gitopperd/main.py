@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 from gitopperd.bootstrap import Bootstrap, Origin
 from gitopperd.filewatch import FileWatch
 from gitopperd.judging import judged
-from gitopperd.listen import Address, ExposedError, check_exposure, parse_address
+from gitopperd.listener.listen import Address, ExposedError, check_exposure, parse_address
 from gitopperd.logs import set_up_logging
 from gitopperd.options import UPSTREAM_VARIABLE, Repository, repository_options
 from gitopperd.wiring import START_OVER, Settings, serve

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gitopperd.daemon import Daemon
+from gitopperd.work.daemon import Daemon
 from libgitopper import Event, IntentKind, State, __version__, hookimpl
 
 __all__ = ["BoardCollector", "Meters"]

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from gitopperd.notify import Notifier
-from gitopperd.threads import Threads
+from gitopperd.work.threads import Threads
 from libgitopper import Config, ConfigError, Event, GitopperError, Hooks
 
 __all__ = ["Applier", "Reloading", "tell_loaded", "tell_refused"]

@@ -18,22 +18,23 @@ from aiohttp import web
 from attrs import evolve, frozen
 from prometheus_client import CollectorRegistry
 
-from gitopperd.audit import Audit
+from gitopperd.api.audit import Audit
+from gitopperd.api.events import Events
+from gitopperd.api.guard import Guard
+from gitopperd.api.rest import make_app
+from gitopperd.api.webhooks import Webhooks
 from gitopperd.bootstrap import Bootstrap
-from gitopperd.daemon import Daemon
-from gitopperd.events import Events
 from gitopperd.filewatch import FileWatch
-from gitopperd.guard import Guard
-from gitopperd.listen import Address, listening
-from gitopperd.listenermetrics import ListenerCollector
+from gitopperd.listener.limits import attended, whole_body
+from gitopperd.listener.listen import Address, listening
+from gitopperd.listener.metrics import ListenerCollector
+from gitopperd.listener.tls import TlsFiles
 from gitopperd.logs import EventLog
 from gitopperd.metrics import BoardCollector, Meters
 from gitopperd.notify import Notifier
 from gitopperd.reloading import Applier, Reloading, tell_loaded
-from gitopperd.rest import make_app
-from gitopperd.threads import Threads
-from gitopperd.tls import TlsFiles
-from gitopperd.webhooks import Webhooks
+from gitopperd.work.daemon import Daemon
+from gitopperd.work.threads import Threads
 from libgitopper import Config, Hooks, Reconciler, State, StateError, StateStore
 from libgitopper.reconciler import utc_now
 
@@ -130,7 +131,10 @@ def serve(settings: Settings) -> int:
             threads=threads,
             notifier=notifier,
         )
-        app = make_app(daemon, registry, guard, webhooks, audit, events, reloading)
+        app = make_app(
+            daemon, registry, guard, webhooks, audit, events, reloading,
+            attended=attended, whole_body=whole_body,
+        )  # fmt: skip
         parts = _Parts(
             settings=settings, daemon=daemon, app=app, audit=audit, registry=registry, threads=threads,
             notifier=notifier, reloading=reloading, appliers=appliers,

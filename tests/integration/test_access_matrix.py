@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from gitopperd.rest import EVERY_ROUTE
-from gitopperd.routes import Open
+from gitopperd.api.rest import EVERY_ROUTE
+from gitopperd.api.routes import Open
 from libgitopper import Role
 from tests.support.site import Site
 from tests.support.site import site as make_site

@@ -157,7 +157,7 @@ def test_a_subject_is_written_as_openssl_writes_it(
 ) -> None:
     from _ssl import _test_decode_cert  # what the standard library itself is tested by
 
-    from gitopperd.subject import subject_text
+    from gitopperd.api.certificate import subject_text
 
     parsed = _test_decode_cert(str(pairs[name].certificate))
     assert subject_text(parsed["subject"]) == said_by_openssl(pairs[name])["subject"]

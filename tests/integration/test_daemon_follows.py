@@ -133,6 +133,16 @@ def test_a_reload_that_fails_is_broken_with_its_own_words_and_tried_again(site: 
         daemon.wait_for("web", "OK", first)
 
 
+def test_what_failed_is_tried_again_long_before_the_next_poll(site: Site) -> None:
+    first = site.commit()
+    gate = site.home / "gate"
+    site.configure(f'web: command = ["test", "-e", "{gate}"]', interval="1h")
+    with site.daemon as daemon:
+        daemon.wait_for("web", "BROKEN")
+        gate.touch()
+        daemon.wait_for("web", "OK", first)
+
+
 def test_a_slow_upstream_holds_up_no_service_of_another(site: Site) -> None:
     first = site.commit()
     other = site.upstream.create(site.home / "others", "other")

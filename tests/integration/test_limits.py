@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gitopperd.limits import Limits
+from gitopperd.listener.limits import Limits
 from tests.support.daemon import wait_until
 from tests.support.listener import Served, serve
 

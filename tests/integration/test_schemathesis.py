@@ -16,8 +16,8 @@ import jsonschema_rs
 import pytest
 
 from gitopper_plugins import tokenfile
-from gitopperd.openapi import DESCRIBED
-from gitopperd.rest import EVERY_ROUTE
+from gitopperd.api.openapi import DESCRIBED
+from gitopperd.api.rest import EVERY_ROUTE
 from libgitopper import Role
 from tests.support.daemon import Daemon
 from tests.support.pushes import SECRET, payload, signed

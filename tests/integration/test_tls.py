@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from gitopperd.limits import Limits
+from gitopperd.listener.limits import Limits
 from libgitopper import Api, Config
 from libgitopper.config import parse_config
 from tests.support.certificates import Authority, Pair

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from aiohttp import web
 
-from gitopperd.errors import answer, errors_as_json
-from gitopperd.limits import Limits, attended, whole_body
-from gitopperd.listen import Address, Listener, listening
-from gitopperd.routes import Open, Route, register
-from gitopperd.tls import tls_peer
+from gitopperd.api.certificate import tls_peer
+from gitopperd.api.errors import answer, errors_as_json
+from gitopperd.api.routes import Open, Route, register
+from gitopperd.listener.limits import Limits, attended, whole_body
+from gitopperd.listener.listen import Address, Listener, listening
 from libgitopper import Api
 
 __all__ = ["BIG_BYTES", "Served", "serve"]

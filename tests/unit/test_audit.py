@@ -13,12 +13,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from attrs import evolve
 
-from gitopperd import audit as module
-from gitopperd.audit import Audit, Tally
-from gitopperd.errors import BadRequest, answer, errors_as_json
-from gitopperd.guard import Attempted, Guard
-from gitopperd.routes import Route, register
-from gitopperd.threads import Threads
+from gitopperd.api import audit as module
+from gitopperd.api.audit import Audit, Tally
+from gitopperd.api.errors import BadRequest, answer, errors_as_json
+from gitopperd.api.guard import Attempted, Guard
+from gitopperd.api.routes import Route, register
+from gitopperd.work.threads import Threads
 from libgitopper import (
     AuditEntry,
     AuthRequest,

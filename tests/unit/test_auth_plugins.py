@@ -8,7 +8,7 @@ import os
 import pytest
 
 from gitopper_plugins import mtls, peercred
-from gitopperd.subject import subject_text
+from gitopperd.api.certificate import subject_text
 from libgitopper import Grant, Identity, Role, TlsPeer, UnixPeer
 from libgitopper.testing.auth import request_for_tests
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitopperd.delays import next_delay
 from gitopperd.logs import EventLog, JournalFormatter, JsonFormatter
 from gitopperd.notify import Notifier
+from gitopperd.work.delays import next_delay
 from libgitopper import Event
 
 intervals = st.floats(1, 86400)

@@ -15,10 +15,10 @@ import pytest
 from aiohttp import ClientResponse, ClientSession, UnixConnector, web
 from attrs import evolve
 
-from gitopperd import events as module
-from gitopperd.errors import errors_as_json
-from gitopperd.events import EVENTS, ROUTES, Events
-from gitopperd.routes import IDENTITY, Handler, register
+from gitopperd.api import events as module
+from gitopperd.api.errors import errors_as_json
+from gitopperd.api.events import EVENTS, ROUTES, Events
+from gitopperd.api.routes import IDENTITY, Handler, register
 from libgitopper import Config, Event, Grant, Identity, Role
 
 THEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)

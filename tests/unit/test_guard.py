@@ -15,11 +15,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from attrs import evolve
 
-from gitopperd import asker, guard
-from gitopperd.errors import answer, errors_as_json
-from gitopperd.guard import Attempted, Guard
-from gitopperd.routes import IDENTITY, Open, Route, register, routes_of
-from gitopperd.threads import Threads
+from gitopperd.api import asker, guard
+from gitopperd.api.errors import answer, errors_as_json
+from gitopperd.api.guard import Attempted, Guard
+from gitopperd.api.routes import IDENTITY, Open, Route, register, routes_of
+from gitopperd.work.threads import Threads
 from libgitopper import (
     AccessDenied,
     Api,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gitopperd.listen import ExposedError, check_exposure, parse_address
+from gitopperd.listener.listen import ExposedError, check_exposure, parse_address
 from libgitopper import Api, ConfigError
 from libgitopper.config import parse_config
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import jsonschema_rs
 import pytest
 
-from gitopperd.openapi import DESCRIBED, describe
-from gitopperd.rest import EVERY_ROUTE
-from gitopperd.routes import Open, Route
-from gitopperd.schemas import SCHEMAS
+from gitopperd.api.openapi import DESCRIBED, describe
+from gitopperd.api.rest import EVERY_ROUTE
+from gitopperd.api.routes import Open, Route
+from gitopperd.api.schemas import SCHEMAS
 from libgitopper import Role
 
 DOCUMENT = json.loads(json.dumps(describe(EVERY_ROUTE)))
@@ -37,7 +37,7 @@ def references(value):
 def test_every_route_is_in_the_description_and_has_something_to_say():
     routes = {(route.method, route.path) for route in EVERY_ROUTE}
     assert set(OPERATIONS) == routes
-    assert routes <= set(DESCRIBED), "write what they answer in gitopperd/openapi.py"
+    assert routes <= set(DESCRIBED), "write what they answer in gitopperd/api/openapi.py"
 
 
 def test_nothing_is_described_that_is_no_route():
@@ -106,7 +106,7 @@ def test_an_error_needs_its_code_and_its_message():
 
 def test_the_document_can_be_printed_without_a_daemon():
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "gitopperd.openapi"],
+        [sys.executable, "-W", "error", "-m", "gitopperd.api.openapi"],
         capture_output=True,
         text=True,
         check=True,

@@ -14,15 +14,15 @@ from typing import Any, cast
 import pytest
 from attrs import evolve
 
-from gitopperd import orphans as orphans_module
 from gitopperd.filewatch import FileWatch
-from gitopperd.follower import Follower
 from gitopperd.judging import judged
-from gitopperd.listen import Address, parse_address
+from gitopperd.listener.listen import Address, parse_address
 from gitopperd.notify import Notifier
-from gitopperd.orphans import Orphans
 from gitopperd.reloading import Reloading
-from gitopperd.threads import Threads
+from gitopperd.work import orphans as orphans_module
+from gitopperd.work.follower import Follower
+from gitopperd.work.orphans import Orphans
+from gitopperd.work.threads import Threads
 from libgitopper import (
     Config,
     ConfigError,

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from gitopperd import thaw as module
-from gitopperd.errors import BadRequest
-from gitopperd.queries import freeze_reason, freeze_until, query_of
-from gitopperd.thaw import Thawer
+from gitopperd.api.errors import BadRequest
+from gitopperd.api.queries import freeze_reason, freeze_until, query_of
+from gitopperd.work import thaw as module
+from gitopperd.work.thaw import Thawer
 from libgitopper import StateError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

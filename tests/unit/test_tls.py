@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitopperd.der import not_after
-from gitopperd.tls import Tls, TlsError, TlsFiles, load
+from gitopperd.listener.der import not_after
+from gitopperd.listener.tls import Tls, TlsError, TlsFiles, load
 from tests.support.certificates import Authority, Pair
 
 

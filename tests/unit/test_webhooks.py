@@ -11,9 +11,9 @@ import pytest
 from attrs import define, field
 from multidict import CIMultiDict
 
-from gitopperd.senders import Delivery
-from gitopperd.threads import Threads
-from gitopperd.webhooks import REMEMBERED, Seen, Spacing, Webhooks
+from gitopperd.api.senders import Delivery
+from gitopperd.api.webhooks import REMEMBERED, Seen, Spacing, Webhooks
+from gitopperd.work.threads import Threads
 from libgitopper import Credentials, Service, Source, Watch
 from libgitopper.config import parse_config
 from tests.support.pushes import SECRET, payload, signed

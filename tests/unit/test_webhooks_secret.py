@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from gitopperd.secretfile import SecretError, read_secret
+from gitopperd.api.secretfile import SecretError, read_secret
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from gitopperd.secretfile import SecretError
-from gitopperd.senders import SENDERS, Delivery, RefusedDelivery
+from gitopperd.api.secretfile import SecretError
+from gitopperd.api.senders import SENDERS, Delivery, RefusedDelivery
 from tests.support.pushes import SECRET, payload, signed
 
 NOW = 1_709_365_270

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitopperd.repositories import repository
+from gitopperd.api.repositories import repository
 
 
 @pytest.mark.parametrize(

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import re
 import ssl
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from attrs import frozen
 
-from gitopperd.der import not_after
-from gitopperd.subject import subject_text
-from libgitopper import Api, GitopperError, TlsPeer
+from gitopperd.listener.der import not_after
+from libgitopper import Api, GitopperError
 
-__all__ = ["Tls", "TlsError", "TlsFiles", "tls_peer"]
+__all__ = ["Tls", "TlsError", "TlsFiles"]
 
 log = logging.getLogger(__name__)
 
@@ -249,19 +246,3 @@ def _stamp(path: Path) -> Stamp | None:
         return None
     # The inode changes with a rename; the ctime even where a copy kept the old one's mtime.
     return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
-
-
-def tls_peer(connection: ssl.SSLObject | None) -> TlsPeer | None:
-    """Return the client's certificate; None where the connection has none that is good now."""
-    if connection is None or not (der := connection.getpeercert(binary_form=True)):
-        return None
-    # The standard library's stubs are too wide here: what it gives is pairs of strings.
-    parsed: Any = connection.getpeercert() or {}
-    if not parsed or ssl.cert_time_to_seconds(parsed["notAfter"]) < time.time():
-        return None  # verified when the connection was made, which may be long ago
-    names = tuple(f"{kind}:{value}" for kind, value in parsed.get("subjectAltName", ()))
-    return TlsPeer(
-        subject=subject_text(parsed.get("subject", ())),
-        names=names,
-        fingerprint=hashlib.sha256(der).hexdigest(),
-    )

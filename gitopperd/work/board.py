@@ -11,8 +11,8 @@ from attrs import evolve
 from libgitopper import Event, Hooks, Intent, Outcome, Service, State, Status, derive
 
 if TYPE_CHECKING:
-    from gitopperd.follower import Follower
-    from gitopperd.runner import Runner
+    from gitopperd.work.follower import Follower
+    from gitopperd.work.runner import Runner
 
 __all__ = ["Board"]
 

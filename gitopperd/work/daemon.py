@@ -10,13 +10,13 @@ from datetime import datetime
 
 from attrs import frozen
 
-from gitopperd.board import Board
-from gitopperd.crew import Crew, Recruits
-from gitopperd.follower import Follower
-from gitopperd.orphans import Orphans
-from gitopperd.runner import Runner
-from gitopperd.thaw import Thawer
-from gitopperd.threads import Threads
+from gitopperd.work.board import Board
+from gitopperd.work.crew import Crew, Recruits
+from gitopperd.work.follower import Follower
+from gitopperd.work.orphans import Orphans
+from gitopperd.work.runner import Runner
+from gitopperd.work.thaw import Thawer
+from gitopperd.work.threads import Threads
 from libgitopper import (
     Config,
     GitopperError,

@@ -7,8 +7,8 @@ import logging
 import random
 from collections.abc import Callable
 
-from gitopperd.delays import next_delay
-from gitopperd.threads import Threads
+from gitopperd.work.delays import next_delay
+from gitopperd.work.threads import Threads
 from libgitopper import GitopperError, Reconciler, SourceHealth, Store, Watch
 from libgitopper.reconciler import utc_now
 

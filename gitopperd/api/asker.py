@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from gitopperd.tls import tls_peer
+from gitopperd.api.certificate import tls_peer
 from libgitopper import AuthRequest, UnixPeer
 
 __all__ = ["comes_from_another_site", "facts", "is_local", "local_trouble", "origin_of"]

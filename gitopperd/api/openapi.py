@@ -1,6 +1,6 @@
 """The OpenAPI description of the API, made from its routes: ``GET /openapi.json``.
 
-``python -m gitopperd.openapi`` prints the same document.
+``python -m gitopperd.api.openapi`` prints the same document.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 from aiohttp import web
 from attrs import field, frozen
 
-from gitopperd.errors import answer
-from gitopperd.routes import Open, Route, routes_of
-from gitopperd.schemas import SCHEMAS, ref
+from gitopperd.api.errors import answer
+from gitopperd.api.routes import Open, Route, routes_of
+from gitopperd.api.schemas import SCHEMAS, ref
 from libgitopper import Role, __version__
 
 __all__ = ["DESCRIBED", "ROUTES", "describe"]
@@ -179,7 +179,7 @@ ROUTES = (
 
 def _main() -> None:
     # Here and not above: those who serve the description are described by it.
-    from gitopperd.rest import EVERY_ROUTE
+    from gitopperd.api.rest import EVERY_ROUTE
 
     print(json.dumps(describe(EVERY_ROUTE), indent=2))  # noqa: T201 - it is what this is for
 

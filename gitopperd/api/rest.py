@@ -5,24 +5,24 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from gitopperd.admin import RELOADING
-from gitopperd.admin import ROUTES as ADMIN_ROUTES
-from gitopperd.audit import AUDIT, Audit
-from gitopperd.audit import ROUTES as AUDIT_ROUTES
-from gitopperd.daemon import Daemon
-from gitopperd.errors import answer, errors_as_json
-from gitopperd.events import EVENTS, Events
-from gitopperd.events import ROUTES as EVENT_ROUTES
-from gitopperd.guard import Guard
-from gitopperd.limits import attended, whole_body
-from gitopperd.openapi import ROUTES as OPENAPI_ROUTES
-from gitopperd.queries import freeze_reason, freeze_until, query_of
+from gitopperd.api.admin import RELOADING
+from gitopperd.api.admin import ROUTES as ADMIN_ROUTES
+from gitopperd.api.audit import AUDIT, Audit
+from gitopperd.api.audit import ROUTES as AUDIT_ROUTES
+from gitopperd.api.errors import answer, errors_as_json
+from gitopperd.api.events import EVENTS, Events
+from gitopperd.api.events import ROUTES as EVENT_ROUTES
+from gitopperd.api.guard import Guard
+from gitopperd.api.openapi import ROUTES as OPENAPI_ROUTES
+from gitopperd.api.queries import freeze_reason, freeze_until, query_of
+from gitopperd.api.routes import IDENTITY, Open, Route, register
+from gitopperd.api.webhooks import ROUTES as WEBHOOK_ROUTES
+from gitopperd.api.webhooks import WEBHOOKS, Webhooks
 from gitopperd.reloading import Reloading
-from gitopperd.routes import IDENTITY, Open, Route, register
-from gitopperd.webhooks import ROUTES as WEBHOOK_ROUTES
-from gitopperd.webhooks import WEBHOOKS, Webhooks
+from gitopperd.work.daemon import Daemon
 from libgitopper import Intent, IntentKind, Role, Status
 from libgitopper.reconciler import utc_now
 
@@ -40,8 +40,15 @@ def make_app(
     audit: Audit,
     events: Events,
     reloading: Reloading,
+    *,
+    attended: Middleware,
+    whole_body: Middleware,
 ) -> web.Application:
-    """Return the application that serves `daemon`."""
+    """Return the application that serves `daemon`.
+
+    `attended` and `whole_body` are the listener's: the first sees every request from its start to its
+    end, the second has the body read, within its limits, before a handler runs.
+    """
     # Twice: inside the guard, so that it audits the status that is answered; outside, for its own faults.
     middlewares = [attended, errors_as_json, guard.middleware(), errors_as_json, whole_body]
     app = web.Application(middlewares=middlewares)

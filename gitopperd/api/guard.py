@@ -14,10 +14,10 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from attrs import evolve, frozen
 
-from gitopperd.asker import comes_from_another_site, facts, is_local, local_trouble, origin_of
-from gitopperd.errors import NOTE, error
-from gitopperd.routes import IDENTITY, Handler, Open, Route, route_of
-from gitopperd.threads import Threads
+from gitopperd.api.asker import comes_from_another_site, facts, is_local, local_trouble, origin_of
+from gitopperd.api.errors import NOTE, error
+from gitopperd.api.routes import IDENTITY, Handler, Open, Route, route_of
+from gitopperd.work.threads import Threads
 from libgitopper import AccessDenied, AuthRequest, Config, Grant, Hooks, Identity, Role
 
 __all__ = ["Attempted", "Audit", "Guard", "origin_of"]

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from aiohttp import web
 
-from gitopperd.errors import BadRequest
+from gitopperd.api.errors import BadRequest
 from libgitopper import parse_duration
 
 __all__ = ["freeze_reason", "freeze_until", "query_of", "whole_number"]

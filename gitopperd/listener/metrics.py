@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gitopperd.listen import Listener
+from gitopperd.listener.listen import Listener
 
 __all__ = ["ListenerCollector"]
 

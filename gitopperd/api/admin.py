@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gitopperd.errors import answer
+from gitopperd.api.errors import answer
+from gitopperd.api.routes import Route
 from gitopperd.reloading import Reloading
-from gitopperd.routes import Route
 from libgitopper import ConfigError, Role
 
 __all__ = ["RELOADING", "ROUTES"]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from gitopperd.threads import Threads
+from gitopperd.work.threads import Threads
 from libgitopper import Attempt, Config, Deployed, GitopperError, Reconciler
 
 __all__ = ["Orphans"]

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable
 from aiohttp import web
 from attrs import evolve
 
-from gitopperd.errors import answer, error
-from gitopperd.follower import Follower
-from gitopperd.guard import Attempted, origin_of
-from gitopperd.routes import Open, Route
-from gitopperd.secretfile import SecretError, read_secret
-from gitopperd.senders import SENDERS, Delivery, News, RefusedDelivery
-from gitopperd.threads import Threads
+from gitopperd.api.errors import answer, error
+from gitopperd.api.guard import Attempted, origin_of
+from gitopperd.api.routes import Open, Route
+from gitopperd.api.secretfile import SecretError, read_secret
+from gitopperd.api.senders import SENDERS, Delivery, News, RefusedDelivery
+from gitopperd.work.follower import Follower
+from gitopperd.work.threads import Threads
 from libgitopper import Config, Webhook
 
 __all__ = ["ROUTES", "WEBHOOKS", "Webhooks"]

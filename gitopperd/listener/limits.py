@@ -19,8 +19,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from attrs import evolve, frozen
 
-from gitopperd.errors import error
-from gitopperd.routes import Handler, route_of
+from gitopperd.api.errors import error
+from gitopperd.api.routes import Handler, route_of
 
 __all__ = ["Connection", "Limits", "attended", "whole_body"]
 

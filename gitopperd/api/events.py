@@ -15,8 +15,8 @@ from datetime import datetime
 from aiohttp import web
 from attrs import frozen
 
-from gitopperd.errors import error
-from gitopperd.routes import IDENTITY, Route
+from gitopperd.api.errors import error
+from gitopperd.api.routes import IDENTITY, Route
 from libgitopper import Config, Event, Identity, Role, hookimpl
 
 __all__ = ["EVENTS", "ROUTES", "Events", "Watcher"]

@@ -14,9 +14,9 @@ from pathlib import Path
 from aiohttp import web
 from attrs import frozen
 
-from gitopperd.door import Door, open_door
-from gitopperd.limits import Limits
-from gitopperd.tls import Tls, TlsFiles
+from gitopperd.listener.door import Door, open_door
+from gitopperd.listener.limits import Limits
+from gitopperd.listener.tls import Tls, TlsFiles
 from libgitopper import Api, Config, GitopperError
 
 __all__ = [

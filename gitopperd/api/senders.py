@@ -17,8 +17,8 @@ from urllib.parse import parse_qs
 
 from attrs import field, frozen
 
-from gitopperd.repositories import repository
-from gitopperd.secretfile import SecretError
+from gitopperd.api.repositories import repository
+from gitopperd.api.secretfile import SecretError
 from libgitopper import GitopperError
 
 __all__ = ["SENDERS", "Delivery", "News", "RefusedDelivery", "Sender"]

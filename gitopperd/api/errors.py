@@ -9,8 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
-from gitopperd.daemon import UnknownService
-from gitopperd.routes import IDENTITY, Handler
+from gitopperd.api.routes import IDENTITY, Handler
+from gitopperd.work.daemon import UnknownService
 from libgitopper import GitopperError, Role, UnknownRevision
 
 __all__ = ["NOTE", "BadRequest", "answer", "error", "errors_as_json"]

@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from gitopperd.board import Board
-from gitopperd.follower import Follower
-from gitopperd.runner import Runner
-from gitopperd.threads import Threads
+from gitopperd.work.board import Board
+from gitopperd.work.follower import Follower
+from gitopperd.work.runner import Runner
+from gitopperd.work.threads import Threads
 from libgitopper import Reconciler, Service, Status, Watch
 
 __all__ = ["Crew", "Recruits"]
@@ -136,6 +136,7 @@ class Crew:
             board=self._board,
             remember=self._remember,
             observe_seconds=self._observe_seconds,
+            rng=self._rng,
         )
         self.runners[service.name] = runner
         return runner

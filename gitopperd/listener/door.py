@@ -17,9 +17,9 @@ from collections.abc import AsyncIterator, Hashable, Iterable
 
 from aiohttp import web
 
-from gitopperd.asker import unix_peer
-from gitopperd.limits import Connection, Limits
-from gitopperd.tls import Tls
+from gitopperd.api.asker import unix_peer
+from gitopperd.listener.limits import Connection, Limits
+from gitopperd.listener.tls import Tls
 
 __all__ = ["Door", "open_door"]
 

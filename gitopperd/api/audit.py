@@ -15,12 +15,12 @@ from datetime import datetime
 from aiohttp import web
 from attrs import evolve
 
-from gitopperd.errors import answer
-from gitopperd.guard import Attempted
+from gitopperd.api.errors import answer
+from gitopperd.api.guard import Attempted
+from gitopperd.api.queries import query_of, whole_number
+from gitopperd.api.routes import Route
 from gitopperd.logs import audit_log
-from gitopperd.queries import query_of, whole_number
-from gitopperd.routes import Route
-from gitopperd.threads import Threads
+from gitopperd.work.threads import Threads
 from libgitopper import AuditEntry, Event, GitopperError, Hooks, Role, StateStore
 from libgitopper.status import one_line
 

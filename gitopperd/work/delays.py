@@ -1,10 +1,10 @@
-"""When to poll next: spread over the interval, and backed off while the upstream is down."""
+"""When to try next: spread over the interval, and backed off while something fails."""
 
 from __future__ import annotations
 
 import random
 
-__all__ = ["next_delay"]
+__all__ = ["back_off", "next_delay"]
 
 FIRST_RETRY_SECONDS = 5.0
 CEILING_SECONDS = 600.0
@@ -26,10 +26,15 @@ def next_delay(*, interval_seconds: float, polls: int, failures: int, rng: rando
     interval where that is longer.
     """
     if failures:
-        first = min(FIRST_RETRY_SECONDS, interval_seconds)
-        ceiling = max(CEILING_SECONDS, interval_seconds)
-        # The exponent is bounded, or a host that is off the net for a month overflows.
-        return float(min(ceiling, first * 2 ** min(failures - 1, 30)) * rng.uniform(0.5, 1.0))
+        return back_off(interval_seconds=interval_seconds, failures=failures, rng=rng)
     if polls == 1:
         return interval_seconds * rng.random()
     return interval_seconds * rng.uniform(1 - JITTER, 1 + JITTER)
+
+
+def back_off(*, interval_seconds: float, failures: int, rng: random.Random) -> float:
+    """Return how many seconds to wait after so many failures in a row: twice as long after each."""
+    first = min(FIRST_RETRY_SECONDS, interval_seconds)
+    ceiling = max(CEILING_SECONDS, interval_seconds)
+    # The exponent is bounded, or a host that is off the net for a month overflows.
+    return float(min(ceiling, first * 2 ** min(failures - 1, 30)) * rng.uniform(0.5, 1.0))
