@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from attrs import define
 
-from tests.support.host import CONFIG, INSTALLED, SCRIPTS, UNIT, GitServer, Host
+from tests.support.host import CONFIG, INSTALLED, UNIT, GitServer, Host
 
 pytestmark = [pytest.mark.systemd, pytest.mark.root]
 
@@ -63,6 +63,7 @@ def section(unit: Path, wanted: str) -> set[str]:
 
 BARE, LIMITS = split(UNIT)
 TRIED = [limit for limit in LIMITS if limit.partition("=")[0] not in WITH_ANOTHER]
+PROGRAMS = "/opt/gitopper"
 HIDDEN = "a mount namespace of its own"
 FORBIDDEN = [
     "PrivateTmp=yes",
@@ -121,12 +122,15 @@ def limited(limit: str) -> str:
 
 
 def installed(unit: str) -> str:
-    """A unit of examples/ with the path of the program that is tested."""
-    return unit.replace(INSTALLED, str(SCRIPTS / "gitopperd"))
+    """A unit of examples/ with the program that is tested."""
+    return unit.replace(INSTALLED, f"{PROGRAMS}/bin/python -m gitopperd")
 
 
 @pytest.fixture(scope="module")
 def site(host: Host) -> Site:
+    # The tests may run from below /tmp or a home, which some of the directives hide.
+    host.box.run(["mkdir", PROGRAMS], check=True)
+    host.box.run(["mount", "--bind", sys.prefix, PROGRAMS], check=True)
     host.box.add_unit("web.service", WEB, start=True)
     return Site(host, host.git_server("units"))
 
