@@ -8,6 +8,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes is a matter of the machine, and no finding.
+settings.register_profile("gitopper", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("gitopper")
 
 # Last, not first: the tests find their helpers, and the packages under test where they are installed.
 sys.path.append(str(Path(__file__).parents[1]))

@@ -81,7 +81,7 @@ def test_read_only_disk_is_an_error_that_names_the_place(stage: Stage) -> None:
     first = here.checkout(service)
     store = here.fetch()
     stage.upstream.commit({"web/b": "2"})
-    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", disk], check=True)
     assert here.checkout(service, store=store) == first
     with pytest.raises(SourceError, match="Read-only file system"):
         here.fetch()

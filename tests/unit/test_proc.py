@@ -195,7 +195,8 @@ def test_a_command_that_ends_itself_on_sigterm_is_not_waited_for_longer() -> Non
 # --- commands that can't be started ------------------------------------------------------
 
 
-def test_a_program_that_is_missing_is_told_and_not_worth_a_retry() -> None:
+def test_a_program_that_is_missing_is_told_and_not_worth_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
     with pytest.raises(
         CommandError, match=r"^no-such-program -x: can't be started: No such file"
     ) as missing:
