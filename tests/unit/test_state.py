@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,10 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libgitopper import (
-    Attempt,
     Content,
-    Credentials,
-    Deployed,
     Intent,
     IntentKind,
     Mapping,
@@ -34,38 +31,7 @@ from libgitopper import (
     TreeEntry,
 )
 from libgitopper.state import codec
-
-THEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-A, B = "a" * 40, "b" * 40
-SERVICE = Service(
-    name="web",
-    source=Source(
-        upstream="https://example.net/r",
-        branch="main",
-        credentials=Credentials(
-            userinfo="me:hunter2", file=Path("/etc/secret-file"), ssh_key=Path("/etc/secret-key")
-        ),
-    ),
-    mappings=(
-        Mapping(link="web/größe", local=Path("/etc/web dir")),
-        Mapping(link="cert.pem", local=Path("/etc/cert.pem"), file=True),
-    ),
-    mount=Path("/mount"),
-    user="nobody",
-    publish="symlink",
-    readonly=True,
-    command=("reload", "--token", "hunter3"),
-)
-CONTENT = Content(
-    revision=A,
-    entries=(
-        TreeEntry(link="web/größe", id="1" * 40, mode=0o040000),
-        TreeEntry(link="cert.pem", id="2" * 40, mode=0o100644),
-    ),
-)
-DEPLOYED = Deployed(revision=A, release="r1", content=CONTENT, service=SERVICE, at=THEN, note="a note")
-ATTEMPT = Attempt(revision=B, release="r2", content=evolve(CONTENT, revision=B), service=SERVICE)
-FREEZE = Intent(kind=IntentKind.FREEZE, since=THEN)
+from tests.support.kept import ATTEMPT, DEPLOYED, FREEZE, SERVICE, THEN, A, B
 
 
 @pytest.fixture

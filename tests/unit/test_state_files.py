@@ -6,62 +6,21 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from attrs import evolve
 
 from libgitopper import (
-    Attempt,
-    Content,
-    Credentials,
-    Deployed,
     Intent,
-    IntentKind,
-    Mapping,
-    Service,
-    Source,
     State,
     StateError,
     StateStore,
     Status,
-    TreeEntry,
 )
 from libgitopper.state import file as module
 from libgitopper.state import schema
-
-THEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-A, B = "a" * 40, "b" * 40
-SERVICE = Service(
-    name="web",
-    source=Source(
-        upstream="https://example.net/r",
-        branch="main",
-        credentials=Credentials(
-            userinfo="me:hunter2", file=Path("/etc/secret-file"), ssh_key=Path("/etc/secret-key")
-        ),
-    ),
-    mappings=(
-        Mapping(link="web/größe", local=Path("/etc/web dir")),
-        Mapping(link="cert.pem", local=Path("/etc/cert.pem"), file=True),
-    ),
-    mount=Path("/mount"),
-    user="nobody",
-    publish="symlink",
-    readonly=True,
-    command=("reload", "--token", "hunter3"),
-)
-CONTENT = Content(
-    revision=A,
-    entries=(
-        TreeEntry(link="web/größe", id="1" * 40, mode=0o040000),
-        TreeEntry(link="cert.pem", id="2" * 40, mode=0o100644),
-    ),
-)
-DEPLOYED = Deployed(revision=A, release="r1", content=CONTENT, service=SERVICE, at=THEN, note="a note")
-ATTEMPT = Attempt(revision=B, release="r2", content=evolve(CONTENT, revision=B), service=SERVICE)
-FREEZE = Intent(kind=IntentKind.FREEZE, since=THEN)
+from tests.support.kept import ATTEMPT, DEPLOYED, FREEZE, SERVICE, THEN, A
 
 
 @pytest.fixture

@@ -1,0 +1,53 @@
+"""Values of everything that the state keeps, with something in every field."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from attrs import evolve
+
+from libgitopper import (
+    Attempt,
+    Content,
+    Credentials,
+    Deployed,
+    Intent,
+    IntentKind,
+    Mapping,
+    Service,
+    Source,
+    TreeEntry,
+)
+
+THEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+A, B = "a" * 40, "b" * 40
+SERVICE = Service(
+    name="web",
+    source=Source(
+        upstream="https://example.net/r",
+        branch="main",
+        credentials=Credentials(
+            userinfo="me:hunter2", file=Path("/etc/secret-file"), ssh_key=Path("/etc/secret-key")
+        ),
+    ),
+    mappings=(
+        Mapping(link="web/größe", local=Path("/etc/web dir")),
+        Mapping(link="cert.pem", local=Path("/etc/cert.pem"), file=True),
+    ),
+    mount=Path("/mount"),
+    user="nobody",
+    publish="symlink",
+    readonly=True,
+    command=("reload", "--token", "hunter3"),
+)
+CONTENT = Content(
+    revision=A,
+    entries=(
+        TreeEntry(link="web/größe", id="1" * 40, mode=0o040000),
+        TreeEntry(link="cert.pem", id="2" * 40, mode=0o100644),
+    ),
+)
+DEPLOYED = Deployed(revision=A, release="r1", content=CONTENT, service=SERVICE, at=THEN, note="a note")
+ATTEMPT = Attempt(revision=B, release="r2", content=evolve(CONTENT, revision=B), service=SERVICE)
+FREEZE = Intent(kind=IntentKind.FREEZE, since=THEN)
