@@ -13,12 +13,13 @@ import pytest
 
 from tests.support.daemon import Daemon, wait_until
 from tests.support.gitserver import make_certificate, ssh_server
+from tests.support.secrets import secret as note_secret
 from tests.support.site import Site
 from tests.support.upstream import git
 
 BROKEN = '[global]\ninterval = "soon"\n[[services]]\nservise = "web"\n'
 REFUSED = "the configuration is refused"
-SECRET = "hunter2-of-the-bootstrap"
+SECRET = note_secret("hunter2-of-the-bootstrap")
 
 
 class Booted(Daemon):

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import BIN, Daemon, wait_until
+from tests.support.secrets import secret
 from tests.support.site import Site
 
-SECRET = "hunter2-in-the-url"
+SECRET = secret("hunter2-in-the-url")
 
 
 def run(daemon: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -248,16 +249,16 @@ def test_a_password_in_an_upstream_shows_up_nowhere(site: Site) -> None:
 
 def test_credentials_in_a_file_are_read_again_at_each_use(site: Site) -> None:
     first = site.commit()
-    secret = site.home / "credentials"
-    secret.write_text("gitops:old\n")
-    site.server.credentials = "gitops:old"
-    site.configure(f'web: credentials = "{secret}"')
+    kept = site.home / "credentials"
+    kept.write_text("gitops:the-old-password\n")
+    site.server.credentials = secret("gitops:the-old-password")
+    site.configure(f'web: credentials = "{kept}"')
     with site.daemon as daemon:
         daemon.wait_for("web", "OK", first)
-        site.server.credentials = "gitops:new"
+        site.server.credentials = secret("gitops:the-new-password")
         second = site.commit(text="two")
         daemon.wait_for("web", "DIFF", first, info="401")
-        secret.write_text("gitops:new\n")
+        kept.write_text("gitops:the-new-password\n")
         daemon.post("/do/pull/web")
         daemon.wait_for("web", "OK", second)
 

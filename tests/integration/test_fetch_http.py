@@ -12,9 +12,10 @@ import pytest
 from gitopper_plugins.dulwich import DulwichPlugin
 from libgitopper import AuthError, Credentials, FetchRequest, SourceError, Store
 from tests.support.gitserver import HttpServer, http_server, make_certificate
+from tests.support.secrets import secret
 from tests.support.upstream import Upstream, git, import_history
 
-SECRET = "s3cr3t-and-never-shown"
+SECRET = secret("s3cr3t-and-never-shown")
 
 
 @pytest.fixture

@@ -9,10 +9,12 @@ import time
 import uuid
 from pathlib import Path
 
+from tests.support.secrets import secret
+
 __all__ = ["SECRET", "payload", "signed"]
 
 DATA = Path(__file__).parents[1] / "data" / "webhooks"
-SECRET = "a-secret-of-the-webhook-tests"
+SECRET = secret("a-secret-of-the-webhook-tests")
 
 
 def payload(name: str) -> bytes:
