@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -53,7 +54,7 @@ def _as_json(outcomes: Outcomes) -> str:
 
 def _print(outcomes: Outcomes, render: Render) -> None:
     answers = {host.label: out for host, out in outcomes.items() if not isinstance(out, AskError)}
-    terminal = Terminal.of(sys.stdout)
+    terminal = replace(Terminal.of(sys.stdout), hosts=len(outcomes) > 1)
     for line in render(answers, terminal):
         click.echo(line, color=terminal.colour)
     # The table comes first where both go to the same place, and standard error has no buffer.

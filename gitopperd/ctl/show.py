@@ -80,7 +80,7 @@ def audit(answers: Answers, terminal: Terminal) -> list[str]:
 def reloaded(answers: Answers, terminal: Terminal) -> list[str]:  # noqa: ARG001
     """Show that each host took its configuration."""
     return [
-        f"{readable(label)}: the configuration is read, with {readable(answer['services'])} services"
+        f"{readable(label)}: the configuration is read; services: {readable(answer['services'])}"
         for label, answer in answers.items()
     ]
 
@@ -154,7 +154,7 @@ def _numbered(
     """Put a number before each row, and its host where there are several; no answers, no table."""
     if not answers:
         return []
-    several = len(answers) > 1
+    several = terminal.hosts or len(answers) > 1
     head = (NUMBER, HOST) if several else (NUMBER,)
     numbered = [
         [str(number), *([readable(label)] if several else []), *cells]

@@ -65,6 +65,8 @@ class Terminal:
     width: int | None = None
     """In columns; None where lines may be as long as they like, as in a pipe or a file."""
     colour: bool = False
+    hosts: bool = False
+    """Say which host a row is of, also where only one has answered."""
 
     @classmethod
     def of(cls, stream: TextIO) -> Terminal:

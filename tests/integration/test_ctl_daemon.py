@@ -167,7 +167,7 @@ def test_a_configuration_with_mistakes_is_refused_with_all_of_them_and_a_good_on
         host.daemon.config.write_text(good)
     done = ctl("do", "reload-config", at(host), *as_ops)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{at(host)[1:]}: the configuration is read, with 2 services\n"
+    assert done.stdout == f"{at(host)[1:]}: the configuration is read; services: 2\n"
 
 
 def test_a_freeze_is_watched_live_over_tls_and_over_the_socket(host: Site, as_ops: tuple[str, ...]) -> None:

@@ -344,7 +344,7 @@ def test_a_configuration_that_was_read_is_acknowledged(daemon: Daemons) -> None:
     done = ctl("do", "reload-config", web.at)
     assert (done.returncode, done.stdout) == (
         0,
-        f"{web.at[1:]}: the configuration is read, with 12 services\n",
+        f"{web.at[1:]}: the configuration is read; services: 12\n",
     )
     assert web.asked == [("POST", "/do/reload-config")]
 
@@ -360,7 +360,7 @@ def test_a_configuration_with_mistakes_is_told_with_all_of_them(daemon: Daemons)
     done = ctl("do", "reload-config", web.at, good.at)
     assert (done.returncode, done.stdout) == (
         1,
-        f"{good.at[1:]}: the configuration is read, with 1 services\n",
+        f"{good.at[1:]}: the configuration is read; services: 1\n",
     )
     assert done.stderr.splitlines() == [
         f"gitopperctl: {web.at[1:]}: 2 mistakes",

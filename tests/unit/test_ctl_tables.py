@@ -203,3 +203,11 @@ def test_colours_can_be_refused(monkeypatch: pytest.MonkeyPatch, setting: tuple[
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv(*setting)
     assert not Terminal.of(TerminalStream()).colour
+
+
+def test_the_host_is_named_where_several_were_asked_although_one_answered() -> None:
+    answers = {"web1": {"services": [{"service": "nginx", "hash": "", "state": "OK"}]}}
+    assert "HOST" not in show.services(answers, PIPE)[0]
+    head, row = show.services(answers, Terminal(hosts=True))
+    assert head.split()[:3] == ["#", "HOST", "SERVICE"]
+    assert row.split()[:3] == ["1", "web1", "nginx"]
