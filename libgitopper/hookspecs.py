@@ -137,6 +137,9 @@ class Published:
 
     release: str | None
     """Id of the release that all mappings show; None when they show none, or not the same."""
+    partly: bool = False
+    """True when `release` is None although some mapping shows a release of this service: publishing was
+    cut short, or somebody took a mapping away."""
     changed: bool = False
     """True when this call changed what the service sees."""
     note: str = ""

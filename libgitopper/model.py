@@ -236,6 +236,11 @@ class Attempt:
     service: Service
     """The service as it was configured then: where the release may be shown."""
 
+    @property
+    def release_path(self) -> Path:
+        """Where the release is on disk."""
+        return self.service.releases / self.release
+
 
 @frozen(kw_only=True)
 class Deployed:

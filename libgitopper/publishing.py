@@ -14,13 +14,13 @@ __all__ = ["Publishing", "release_of"]
 log = logging.getLogger(__name__)
 
 
-def release_of(deployed: Deployed) -> Release:
-    """Return the release that is deployed, from what is recorded of it."""
+def release_of(known: Deployed | Attempt) -> Release:
+    """Return the release that is deployed, or was to be, from what is recorded of it."""
     return Release(
-        service=deployed.service.name,
-        id=deployed.release,
-        path=deployed.release_path,
-        content=deployed.content,
+        service=known.service.name,
+        id=known.release,
+        path=known.release_path,
+        content=known.content,
     )
 
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from attrs import evolve, frozen
 
-from libgitopper.errors import GitopperError, SourceError, StepError
+from libgitopper.errors import GitopperError, PublishError, SourceError, StepError
 from libgitopper.hooks import Hooks
 from libgitopper.hookspecs import CheckoutRequest, Event, FetchRequest, Published, ReloadRequest, Store
 from libgitopper.intents import Intents, Superseded
@@ -296,7 +296,7 @@ class Reconciler:
 
         It needs neither upstream nor store, and comes before all that does: after a reboot with
         the upstream gone, or with a tip that can't be deployed, the service gets its files. An
-        attempt that is published whole is left to the pass, which finishes it.
+        attempt that is published whole, or was cut short in that, is left to the pass, which ends it.
         """
         deployed = self._state.deployed(service.name)
         if deployed is None or not deployed.release_path.is_dir():
@@ -310,15 +310,32 @@ class Reconciler:
             readonly=then.readonly,
             user=then.user,
         )
-        if self._hooks.observe(placed).release == deployed.release:
+        seen = self._hooks.observe(placed)
+        if seen.release == deployed.release:
             return
         attempt = self._state.attempt(service.name)
         if attempt and self._hooks.observe(attempt.service).release == attempt.release:
+            return
+        if attempt and seen.partly and self._publish_anew(attempt, deployed):
             return
         release = release_of(deployed)
         with self._intents.hold(service.name):
             self._publishing.publish(placed, release, deployed)
         self._take(placed, release, deployed, Reason.UNPUBLISHED.value)
+
+    def _publish_anew(self, attempt: Attempt, deployed: Deployed) -> bool:
+        """Show a release whose publishing was cut short: forward, because some may have seen it already."""
+        service = attempt.service
+        release = release_of(attempt)
+        if service.placement != deployed.service.placement or not release.path.is_dir():
+            return False
+        try:
+            with self._intents.hold(service.name):
+                self._publishing.publish(service, release, deployed)
+        except PublishError as exc:
+            log.warning("%s: %s can't be published, going back: %s", service.name, release.id, exc)
+            return False
+        return True
 
     def _take(self, service: Service, release: Release, deployed: Deployed | None, why: str) -> None:
         """Make the service take the release; only then is it deployed."""

@@ -74,8 +74,16 @@ def _observe(service: Service) -> Published:
     release = service.releases / live
     others = [str(m.local) for m in service.mappings if not shows(service, m.local, release / m.link)]
     if others:
-        return Published(release=None, note=f"{', '.join(others)}: not a mount of release {live}")
+        note = f"{', '.join(others)}: not a mount of release {live}"
+        return Published(release=None, partly=_partly(service), note=note)
     return Published(release=live)
+
+
+def _partly(service: Service) -> bool:
+    """Tell whether any mapping shows a release of this service, whichever."""
+    ground = Ground(service, MountTable.read())
+    stacks = (ground.stack(mapping.local) for mapping in service.mappings)
+    return any(stack and ground.ours(stack[-1]) for stack in stacks)
 
 
 def _publish(service: Service, release: Release) -> Published:

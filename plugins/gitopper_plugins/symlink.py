@@ -59,7 +59,8 @@ def _observe(service: Service) -> Published:
         or not os.path.lexists(release / mapping.link)
     ]
     if others:
-        return Published(release=None, note=f"{', '.join(others)}: not a link to release {live}")
+        note = f"{', '.join(others)}: not a link to release {live}"
+        return Published(release=None, partly=len(others) < len(service.mappings), note=note)
     return Published(release=live)
 
 

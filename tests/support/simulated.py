@@ -261,7 +261,10 @@ class SimulatedMounts:
         elif request.verb is MountVerb.WITHDRAW:
             changed = self._withdraw(service, keep_live=request.keep_live)
         self._script.after(step)
-        return Published(release=self._observed(service), changed=changed)
+        release = self._observed(service)
+        shown = (self.shown.get(mapping.local) for mapping in service.mappings)
+        partly = release is None and any(what and what[:2] == self._tag(service) for what in shown)
+        return Published(release=release, partly=partly, changed=changed)
 
     def _publish(self, service: Service, release: Release) -> bool:
         assert release.path.is_dir(), "a release that does not exist was published"

@@ -9,7 +9,14 @@ from dulwich.objects import ObjectID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitopper_plugins.dulwich.gitindex import IndexEntry, dump, left_out, present, present_entries
+from gitopper_plugins.dulwich.gitindex import (
+    IndexEntry,
+    distrusted,
+    dump,
+    left_out,
+    present,
+    present_entries,
+)
 from tests.support.upstream import git
 
 OID = ObjectID(b"ab" * 20)
@@ -60,3 +67,12 @@ def test_index_with_a_flipped_byte_is_an_error() -> None:
     data[20] ^= 1
     with pytest.raises(ValueError):
         list(present_entries(bytes(data)))
+
+
+def test_stat_data_as_young_as_its_index_is_not_trusted(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_text("")
+    stat = file.lstat()
+    entry = present(b"a", 0o100644, OID, stat)
+    assert distrusted(entry, stat.st_mtime_ns + 1) == entry
+    assert distrusted(entry, stat.st_mtime_ns) == present(b"a", 0o100644, OID, None)

@@ -235,3 +235,47 @@ def test_a_crash_in_a_withdraw_is_repeated(tmp_path: Path) -> None:
         assert host.mounts.shown == {}
         assert host.reconciler.orphans(()) == ()
         host.close()
+
+
+def test_a_publish_that_was_cut_short_goes_forward_and_never_back(tmp_path: Path) -> None:
+    """Some may have seen the new release already: they must not see the former one after it."""
+    links = {"/etc/web": "web", "/srv/www": "webapp"}
+
+    def two_mappings(host: SimulatedHost) -> Service:
+        both = host.service(links=links)
+        host.deploy(both)
+        host.upstream.commit({"web/conf": "2", "webapp/conf": "2"})
+        return both
+
+    halves = 0
+    for host, service, where in crash_in_turn(tmp_path, two_mappings):
+        deployed = host.state.deployed(service.name)
+        assert deployed is not None
+        new = {what[2] for what in host.mounts.shown.values()} - {deployed.release}
+        half = host.shown(service) is None
+        halves += half
+        host.restart()
+        assert host.reconciler.restore(service).error is None, where
+        if half:
+            assert {host.shown(service)} == new, where
+        assert host.pass_(service).error is None, where
+        host.assert_in_line(service, wanted(host, service))
+        host.close()
+    assert halves == 1
+
+
+def test_a_publish_that_was_cut_short_and_can_not_be_ended_goes_back(host: SimulatedHost) -> None:
+    both = host.service(links={"/etc/web": "web", "/srv/www": "webapp"})
+    host.deploy(both)
+    deployed = host.state.deployed("web")
+    assert deployed is not None
+    host.upstream.commit({"web/conf": "2", "webapp/conf": "2"})
+    host.script.on("publish web /etc/web", Crash("in the middle"), when="after")
+    with pytest.raises(Crash):
+        host.pass_(both)
+    host.restart()
+    attempt = host.state.attempt("web")
+    assert attempt is not None
+    attempt.release_path.rename(attempt.release_path.with_name("gone"))
+    assert host.reconciler.restore(both).error is None
+    assert host.shown(both) == deployed.release

@@ -14,12 +14,13 @@ from collections.abc import Iterable, Iterator
 from attrs import frozen
 from dulwich.objects import ObjectID
 
-__all__ = ["IndexEntry", "dump", "left_out", "present", "present_entries"]
+__all__ = ["IndexEntry", "distrusted", "dump", "left_out", "present", "present_entries"]
 
 _FIXED = struct.Struct(">10L20sH")
 _EXTENDED = 0x4000
 _SKIP_WORKTREE = 0x4000
 _U32 = 0xFFFFFFFF
+_MTIME_AT, _TIMES_BYTES, _OWNER_AT, _OWNER_BYTES = 8, 24, 28, 12
 _NO_STAT = (0,) * 6, (0,) * 3
 
 
@@ -59,6 +60,22 @@ def _entry(
         packed += struct.pack(">H", _SKIP_WORKTREE)
     packed += name
     return IndexEntry(name, packed + b"\0" * (8 - len(packed) % 8))
+
+
+def distrusted(entry: IndexEntry, index_ns: int) -> IndexEntry:
+    """Take the stat data from an entry that is not older than its index, written at `index_ns`.
+
+    A file can be changed again in the same tick of the clock, to the same size: then its stat data
+    is what it was. Git looks at such a file's content, for as long as the index is as old
+    (gitformat-index(5), "racy git"); in an index that is written later, nothing would tell it to.
+    """
+    seconds, nanoseconds = struct.unpack_from(">LL", entry.packed, _MTIME_AT)
+    if seconds * 10**9 + nanoseconds < index_ns:
+        return entry
+    packed = bytearray(entry.packed)
+    for at, size in ((0, _TIMES_BYTES), (_OWNER_AT, _OWNER_BYTES)):
+        packed[at : at + size] = bytes(size)
+    return IndexEntry(entry.name, bytes(packed))
 
 
 def dump(entries: Iterable[IndexEntry]) -> bytes:

@@ -17,7 +17,7 @@ from pathlib import Path
 from attrs import frozen
 from dulwich.objects import ObjectID
 
-from gitopper_plugins.dulwich.gitindex import IndexEntry, dump, left_out, present_entries
+from gitopper_plugins.dulwich.gitindex import IndexEntry, distrusted, dump, left_out, present_entries
 from gitopper_plugins.dulwich.objects import Objects
 from gitopper_plugins.dulwich.packs import SCRATCH
 from gitopper_plugins.dulwich.scratch import (
@@ -121,8 +121,10 @@ class WorkTree:
         Raises:
             ValueError: the record of what was written is damaged.
         """
+        record = self.admin / RECORD
+        written = record.stat().st_mtime_ns
         entries = [
-            *present_entries((self.admin / RECORD).read_bytes()),
+            *(distrusted(entry, written) for entry in present_entries(record.read_bytes())),
             *_outside(objects, service, revision),
         ]
         replace_file(self.admin / "index", dump(entries))
