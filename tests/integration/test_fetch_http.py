@@ -344,7 +344,7 @@ def test_server_that_never_finishes_is_given_up_at_the_deadline(
     started = time.monotonic()
     with pytest.raises(SourceError, match="within 1 s"):
         fetch(plugin, server, stores, timeout_seconds=1.0)
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < 5.0
     assert fetch(plugin, server, stores, offline=True).tips == tips
     setattr(server, fault, False)
     assert fetch(plugin, server, stores).moved

@@ -191,7 +191,7 @@ def test_reader_does_not_wait_for_a_fetch_that_hangs(
         started = time.monotonic()
         assert client.checkout(url, store) == release
         assert store.resolve(store.tips["main"][:8], "main") == store.tips["main"]
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 4.0
         assert fetching.is_alive()
         fetching.join()
 

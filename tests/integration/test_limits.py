@@ -56,7 +56,7 @@ def honest_clients_are_answered(served: Served) -> None:
     for connect in (lambda: served.connect(source="127.0.0.9"), served.connect_unix):
         started = time.monotonic()
         assert served.get(sock=connect())[0] == 200
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 3
 
 
 def seconds_until_cut(sock: socket.socket, send: Callable[[], None]) -> float:
@@ -187,7 +187,7 @@ def test_a_client_that_says_nothing_is_cut_in_time(served: Served) -> None:
     with served.connect() as sock:
         started = time.monotonic()
         assert read_all(sock) == b""
-        assert 0.8 < time.monotonic() - started < 2.5
+        assert 0.8 < time.monotonic() - started < 5
 
 
 def test_a_body_that_comes_slowly_is_answered_408_and_cut(served: Served) -> None:
@@ -226,7 +226,7 @@ def test_a_connection_that_idles_is_closed_after_a_while_and_not_before(served: 
             time.sleep(1.2)
         started = time.monotonic()
         assert read_all(sock) == b""
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 5
 
 
 def test_pipelining_without_reading_is_cut_and_bounded(served: Served) -> None:

@@ -187,7 +187,7 @@ def test_a_handshake_that_stalls_is_cut_and_others_are_answered(
             started = time.monotonic()
             assert served.get(tls=trusting(authority))[0] == 200
             assert served.get(sock=served.connect_unix())[0] == 200
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 3
             with contextlib.suppress(ConnectionError):
                 while sock.recv(65536):
                     pass
@@ -223,7 +223,7 @@ def test_a_flood_of_handshakes_is_bounded_and_the_honest_get_in(
             started = time.monotonic()
             assert served.get(sock=served.connect(source="127.0.0.9"), tls=trusting(authority))[0] == 200
             assert served.get(sock=served.connect_unix())[0] == 200
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 3
             assert served.tcp.inside <= QUICK.connections
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
     wait_until(lambda: served.tcp.inside == 0, "connections are left over")

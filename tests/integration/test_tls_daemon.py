@@ -215,7 +215,7 @@ def test_slow_clients_have_ten_seconds_and_the_honest_do_not_notice(
             started = time.monotonic()
             assert daemon.ask("GET", "/list/services")[0] == 200
             assert daemon.ask("GET", "/list/services", tcp=True)[0] == 200
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 3
             time.sleep(0.2)
         assert all(9 < each.result() < 14 for each in slow), [each.result() for each in slow]
         assert "Traceback" not in daemon.text()
