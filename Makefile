@@ -3,8 +3,8 @@
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
-# Tests wait more than they work, so four processes suit two cores.
-PYTEST ?= $(BIN)/pytest -n 4 --dist loadfile
+# Tests wait about as much as they work, so three processes suit two cores.
+PYTEST ?= $(BIN)/pytest -n 3 --dist loadfile
 
 .PHONY: help demo test check coverage install clean
 
