@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Protocol
 
-from libgitopper import Published, PublishError, Release, Service
+from libgitopper import MountRequest, MountVerb, Published, PublishError, Release, Service
 
 __all__ = [
     "Owner",
+    "carry_out",
     "confirmed",
     "fsync",
     "live_id",
@@ -27,7 +29,6 @@ __all__ = [
     "owner_of",
     "place_link",
     "refuse",
-    "reporting",
     "unlink_live",
 ]
 
@@ -87,6 +88,30 @@ def reporting(service: Service) -> Iterator[None]:
         where = f"{os.fsdecode(exc.filename)}: " if exc.filename is not None else ""
         reason = f"can't publish: {where}{exc.strerror or exc}"
         raise PublishError(reason, service=service.name) from exc
+
+
+class Withdraw(Protocol):
+    """How a publisher withdraws; see `MountVerb.WITHDRAW`."""
+
+    def __call__(self, service: Service, *, keep_live: bool) -> Published:
+        """Stop showing a release at the mappings of `service`."""
+
+
+def carry_out(
+    request: MountRequest,
+    *,
+    publish: Callable[[Service, Release], Published],
+    withdraw: Withdraw,
+    observe: Callable[[Service], Published],
+) -> Published:
+    """Do what `request` asks for; what the system refuses is told as a `PublishError`."""
+    service = request.service
+    with reporting(service):
+        if request.verb is MountVerb.PUBLISH and request.release is not None:
+            return publish(service, request.release)
+        if request.verb is MountVerb.WITHDRAW:
+            return withdraw(service, keep_live=request.keep_live)
+        return observe(service)
 
 
 def nesting(service: Service) -> list[str]:

@@ -34,6 +34,7 @@ from gitopper_plugins import mountapi
 from gitopper_plugins._mountinfo import MountTable
 from gitopper_plugins._placement import (
     Owner,
+    carry_out,
     confirmed,
     live_id,
     live_obstacles,
@@ -43,11 +44,10 @@ from gitopper_plugins._placement import (
     next_live,
     owner_of,
     refuse,
-    reporting,
     unlink_live,
 )
 from gitopper_plugins._spot import Ground, How, Spot, shows
-from libgitopper import MountRequest, MountVerb, Published, PublishError, Release, Service, hookimpl
+from libgitopper import MountRequest, Published, PublishError, Release, Service, hookimpl
 
 __all__ = ["gitopper_mount"]
 
@@ -55,15 +55,9 @@ __all__ = ["gitopper_mount"]
 @hookimpl
 def gitopper_mount(request: MountRequest) -> Published | None:
     """Take services with ``publish = "bind"``."""
-    service = request.service
-    if service.publish != "bind":
+    if request.service.publish != "bind":
         return None
-    with reporting(service):
-        if request.verb is MountVerb.PUBLISH and request.release is not None:
-            return _publish(service, request.release)
-        if request.verb is MountVerb.WITHDRAW:
-            return _withdraw(service, keep_live=request.keep_live)
-        return _observe(service)
+    return carry_out(request, publish=_publish, withdraw=_withdraw, observe=_observe)
 
 
 def _observe(service: Service) -> Published:

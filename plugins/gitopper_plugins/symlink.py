@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gitopper_plugins._placement import (
+    carry_out,
     confirmed,
     fsync,
     live_id,
@@ -25,10 +26,9 @@ from gitopper_plugins._placement import (
     owner_of,
     place_link,
     refuse,
-    reporting,
     unlink_live,
 )
-from libgitopper import Mapping, MountRequest, MountVerb, Published, Release, Service, hookimpl
+from libgitopper import Mapping, MountRequest, Published, Release, Service, hookimpl
 
 __all__ = ["gitopper_mount"]
 
@@ -36,15 +36,9 @@ __all__ = ["gitopper_mount"]
 @hookimpl
 def gitopper_mount(request: MountRequest) -> Published | None:
     """Take services with ``publish = "symlink"``."""
-    service = request.service
-    if service.publish != "symlink":
+    if request.service.publish != "symlink":
         return None
-    with reporting(service):
-        if request.verb is MountVerb.PUBLISH and request.release is not None:
-            return _publish(service, request.release)
-        if request.verb is MountVerb.WITHDRAW:
-            return _withdraw(service, keep_live=request.keep_live)
-        return _observe(service)
+    return carry_out(request, publish=_publish, withdraw=_withdraw, observe=_observe)
 
 
 def _observe(service: Service) -> Published:
