@@ -10,8 +10,12 @@ StepError            a step of a reconcile failed; knows its service, and whethe
 SourceError      the upstream can't be reached, or refuses
 AuthError    the upstream refuses our credentials
 CheckoutError    a release can't be made of a revision
+VerifyError      a service must not go to a revision: it is not signed as it has to be, or lies behind
+CheckError       a release is not fit to be published
+InstallError     a package can't be installed
 PublishError     a release can't be shown at its mappings
 ReloadError      the service did not take the release
+HealthError      the service is not healthy with the release
 CommandError     a command failed, could not start, or ran out of time
 """
 
@@ -23,11 +27,14 @@ __all__ = [
     "AccessDenied",
     "AmbiguousRevision",
     "AuthError",
+    "CheckError",
     "CheckoutError",
     "CommandError",
     "ConfigError",
     "ConfigProblem",
     "GitopperError",
+    "HealthError",
+    "InstallError",
     "PluginError",
     "PublishError",
     "ReloadError",
@@ -35,6 +42,7 @@ __all__ = [
     "StateError",
     "StepError",
     "UnknownRevision",
+    "VerifyError",
 ]
 
 
@@ -112,12 +120,47 @@ class CheckoutError(StepError):
     """A release can't be made of a revision: a path is missing, unsafe, or the disk is full."""
 
 
+class VerifyError(StepError):
+    """A service must not go to a revision: a signature is missing or bad, or it lies behind another one.
+
+    Not retryable by default: it is judged again at the next poll, and after a change of what is trusted.
+    """
+
+    def __init__(self, message: str, *, service: str | None = None, retryable: bool = False) -> None:
+        super().__init__(message, service=service, retryable=retryable)
+
+
+class CheckError(StepError):
+    """A release is not fit to be published.
+
+    Not retryable by default: then its content is remembered, and not tried again. Retryable where the
+    check itself could not be made.
+    """
+
+    def __init__(self, message: str, *, service: str | None = None, retryable: bool = False) -> None:
+        super().__init__(message, service=service, retryable=retryable)
+
+
+class InstallError(StepError):
+    """The package of a service can't be installed."""
+
+
 class PublishError(StepError):
     """A release can't be shown where the service expects it: something is in the way, or not allowed."""
 
 
 class ReloadError(StepError):
     """The service did not take the release: its action failed or its unit is unknown."""
+
+
+class HealthError(StepError):
+    """The service is not healthy with the release that it runs with.
+
+    Not retryable by default: its content is remembered, and not tried again.
+    """
+
+    def __init__(self, message: str, *, service: str | None = None, retryable: bool = False) -> None:
+        super().__init__(message, service=service, retryable=retryable)
 
 
 class CommandError(StepError):

@@ -18,21 +18,29 @@ from attrs import field, frozen
 
 from libgitopper.access import AuthRequest, Identity
 from libgitopper.errors import PluginError
-from libgitopper.hookspecs import (
-    HOOKS,
-    PROJECT,
+from libgitopper.hookspecs import HOOKS, PROJECT, Specs
+from libgitopper.model import Release, Service
+from libgitopper.repository import Store
+from libgitopper.requests import (
+    Accepted,
     CheckoutRequest,
+    CheckRequest,
+    Drift,
+    DriftRequest,
     Event,
     FetchRequest,
+    HealthRequest,
+    Hold,
+    HoldRequest,
+    Installed,
+    InstallRequest,
     MountRequest,
     MountVerb,
     Published,
     Reloaded,
     ReloadRequest,
-    Specs,
-    Store,
+    VerifyRequest,
 )
-from libgitopper.model import Release, Service
 
 __all__ = ["BrokenPlugin", "Hooks", "load_plugins"]
 
@@ -154,6 +162,42 @@ class Hooks:
         """Make the service take its release."""
         reloaded: Reloaded | None = self.manager.hook.gitopper_reload(request=request)
         return self._answered(reloaded, "gitopper_reload", f"reload = {request.service.reload!r}")
+
+    def hold(self, request: HoldRequest) -> Hold | None:
+        """Return the first reason for which new content must wait; None when it need not."""
+        holds: list[Hold] = self.manager.hook.gitopper_hold(request=request)
+        return holds[0] if holds else None
+
+    def verify(self, request: VerifyRequest) -> tuple[Accepted, ...]:
+        """Ask every plugin whether the service may go to the revision."""
+        answers: list[Accepted] = self.manager.hook.gitopper_verify(request=request)
+        if request.service.verify and not answers:
+            self._answered(None, "gitopper_verify", f"service {request.service.name}")
+        return tuple(answers)
+
+    def install(self, request: InstallRequest) -> Installed:
+        """Have the package of the service installed."""
+        installed: Installed | None = self.manager.hook.gitopper_install(request=request)
+        return self._answered(installed, "gitopper_install", f"package {request.service.package!r}")
+
+    def check(self, request: CheckRequest) -> tuple[Accepted, ...]:
+        """Ask every plugin whether the release is fit to be published."""
+        answers: list[Accepted] = self.manager.hook.gitopper_check(request=request)
+        if request.service.check and not answers:
+            self._answered(None, "gitopper_check", f"service {request.service.name}")
+        return tuple(answers)
+
+    def health(self, request: HealthRequest) -> tuple[Accepted, ...]:
+        """Ask every plugin whether the service is healthy now; no answer means that nobody watches."""
+        answers: list[Accepted] = self.manager.hook.gitopper_health(request=request)
+        if request.service.health and not answers:
+            self._answered(None, "gitopper_health", f"service {request.service.name}")
+        return tuple(answers)
+
+    def drift(self, request: DriftRequest) -> Drift:
+        """Compare the files of a release with its revision."""
+        drift: Drift | None = self.manager.hook.gitopper_drift(request=request)
+        return self._answered(drift, "gitopper_drift", f"service {request.service.name}")
 
     def identify(self, request: AuthRequest) -> Identity | None:
         """Ask the auth plugin that `request` names who is asking.

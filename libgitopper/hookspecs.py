@@ -2,36 +2,42 @@
 
 A plugin is a module (or an object) registered under the entry point group ``gitopper``; it
 implements any of these functions, marked with `hookimpl`. Hooks are synchronous. A hook marked
-*first result* stops at the first answer that is not None; None means "not mine". Arguments are
-single frozen values: what must grow grows inside them, so the signatures stay.
+*first result* stops at the first answer that is not None; None means "not mine". A hook marked *all
+must agree* asks every plugin; an error of any refuses. Arguments are single frozen values: what must
+grow grows inside them, so the signatures stay.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pluggy
-from attrs import field, frozen
 
 from libgitopper.access import AuthRequest, Identity
-from libgitopper.model import Content, Credentials, Release, Service
+from libgitopper.model import Release
+from libgitopper.repository import Store
+from libgitopper.requests import (
+    Accepted,
+    CheckoutRequest,
+    CheckRequest,
+    Drift,
+    DriftRequest,
+    Event,
+    FetchRequest,
+    HealthRequest,
+    Hold,
+    HoldRequest,
+    Installed,
+    InstallRequest,
+    MountRequest,
+    Published,
+    Reloaded,
+    ReloadRequest,
+    VerifyRequest,
+)
 
-__all__ = [
-    "HOOK_API",
-    "CheckoutRequest",
-    "Event",
-    "FetchRequest",
-    "MountRequest",
-    "MountVerb",
-    "Published",
-    "ReloadRequest",
-    "Reloaded",
-    "Store",
-    "hookimpl",
-]
+__all__ = ["HOOKS", "HOOK_API", "PROJECT", "Specs", "hookimpl"]
 
 HOOK_API = 1
 """Version of the signatures below. It rises only when an existing plugin would break."""
@@ -40,143 +46,6 @@ PROJECT = "gitopper"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
-
-
-@frozen(kw_only=True)
-class FetchRequest:
-    """Bring the store of one upstream up to date, or open it as it is."""
-
-    upstream: str
-    """URL without credentials."""
-    credentials: Credentials
-    branches: frozenset[str]
-    """The branches to follow; a branch that upstream lacks is absent from the tips."""
-    stores: Path
-    """Directory that holds the stores; each plugin names its own below it."""
-    offline: bool = False
-    """True: no network; answer with what the last successful fetch brought."""
-    timeout_seconds: float = 90.0
-    """Deadline for the whole exchange."""
-
-
-class Store(Protocol):
-    """The local repository of an upstream, as the fetch plugin hands it out.
-
-    Safe to use from several threads, also while a fetch into it is under way. Hashes are full
-    hex. Methods raise `SourceError` when they need the upstream and it fails, `CheckoutError`
-    when the repository can't give what is asked.
-    """
-
-    @property
-    def path(self) -> Path:
-        """The bare git directory."""
-
-    @property
-    def tips(self) -> Mapping[str, str]:
-        """Branch to commit hash, as of the last successful fetch. A branch gone upstream is absent."""
-
-    @property
-    def moved(self) -> bool:
-        """True when the call that returned this store brought new tips."""
-
-    def content(self, revision: str, service: Service) -> Content:
-        """What `revision` has at the paths that `service` maps. Local; cheap.
-
-        Raises:
-            CheckoutError: the revision is not here, or lacks a mapped path, or has something
-                else there (a file where a directory is mapped).
-        """
-
-    def resolve(self, prefix: str, branch: str) -> str:
-        """The one commit in the history of `branch` whose hash starts with `prefix` (>= 4 digits).
-
-        Raises:
-            UnknownRevision: none, or one that is not in that history; says which.
-            AmbiguousRevision: several.
-        """
-
-    def discard(self, service: Service, keep: Collection[str]) -> None:
-        """Delete the releases of `service` whose id is not in `keep`, and what a crash left half made."""
-
-
-@frozen(kw_only=True)
-class CheckoutRequest:
-    """Make the release of `content` for `service`."""
-
-    service: Service
-    store: Store
-    content: Content
-
-
-class MountVerb(enum.Enum):
-    """What a `MountRequest` asks for."""
-
-    PUBLISH = "publish"
-    """Make `release` the one that the service sees, at all its mappings."""
-    WITHDRAW = "withdraw"
-    """Stop showing any release at the mappings; what stood there before shows again."""
-    OBSERVE = "observe"
-    """Look, touch nothing."""
-
-
-@frozen(kw_only=True)
-class MountRequest:
-    """What to do at the mappings of `service`."""
-
-    service: Service
-    verb: MountVerb
-    release: Release | None = None
-    """For PUBLISH."""
-    keep_live: bool = False
-    """For WITHDRAW: the service goes on with other mappings, so the link to its live release stays."""
-
-
-@frozen(kw_only=True)
-class Published:
-    """What stands at a service's mappings now, as observed, not as assumed."""
-
-    release: str | None
-    """Id of the release that all mappings show; None when they show none, or not the same."""
-    partly: bool = False
-    """True when `release` is None although some mapping shows a release of this service: publishing was
-    cut short, or somebody took a mapping away."""
-    changed: bool = False
-    """True when this call changed what the service sees."""
-    note: str = ""
-    """What an operator should know, as a limitation that applies; one line."""
-
-
-@frozen(kw_only=True)
-class ReloadRequest:
-    """Make a service take the release that was just published."""
-
-    service: Service
-    release: Release
-    first: bool
-    """True when this service never had a release before: then start what does not run."""
-
-
-@frozen(kw_only=True)
-class Reloaded:
-    """What was done to make the service take the release."""
-
-    did: str
-    """For the log, as ``systemctl reload nginx``; empty when there was nothing to do."""
-    note: str = ""
-    """What an operator should see beside the state, as ``the unit is stopped``."""
-
-
-@frozen(kw_only=True)
-class Event:
-    """Something happened. Observers get each one; what they raise is logged and harms nobody."""
-
-    kind: str
-    """One of: ``poll``, ``poll-failed``, ``deployed``, ``advanced``, ``withdrawn``, ``failed``, ``state``,
-    ``intent``, ``refused``, ``config-loaded``, ``config-refused``."""
-    service: str | None = None
-    upstream: str | None = None
-    details: Mapping[str, Any] = field(factory=dict)
-    """Plain values (str, int, float, bool, None), for logs; never a secret."""
 
 
 class Specs:
@@ -219,6 +88,61 @@ class Specs:
 
         Raises:
             ReloadError: it did not; the text holds the service manager's own words.
+        """
+
+    @hookspec
+    def gitopper_hold(self, request: HoldRequest) -> Hold | None:
+        """Tell why new content of a service must not be deployed now. All must agree: any answer holds it.
+
+        Asked before anything else is done for a deploy, at each pass. Not asked for what is no news:
+        a first deploy, an operator's rollback, files that are to be shown again. It must be quick.
+        """
+
+    @hookspec
+    def gitopper_verify(self, request: VerifyRequest) -> Accepted | None:
+        """Judge whether a service may go to a revision, before anything is written. All must agree.
+
+        None: nothing that this plugin judges. Asked for every commit that a service follows, also for
+        one that changes other paths only.
+
+        Raises:
+            VerifyError: it may not; the text names the commit and the reason.
+        """
+
+    @hookspec(firstresult=True)
+    def gitopper_install(self, request: InstallRequest) -> Installed | None:
+        """Have a package installed, before the release is made. First result.
+
+        Asked once in the life of a process for each service that has a package, and again after a
+        failure. It may be installed already; it is never upgraded.
+
+        Raises:
+            InstallError: it can't be installed now; the text holds the package manager's last lines.
+        """
+
+    @hookspec
+    def gitopper_check(self, request: CheckRequest) -> Accepted | None:
+        """Judge a release before it is published. All must agree. None: nothing that this plugin judges.
+
+        Raises:
+            CheckError: it is not fit (`retryable=False`: it is remembered, and not tried again), or
+                can't be judged now (`retryable=True`). The text holds the checker's own words.
+        """
+
+    @hookspec
+    def gitopper_health(self, request: HealthRequest) -> Accepted | None:
+        """Look whether a service is healthy, once. All must agree. None: nothing that this plugin watches.
+
+        Raises:
+            HealthError: it is not, as yet; the text tells what was seen.
+        """
+
+    @hookspec(firstresult=True)
+    def gitopper_drift(self, request: DriftRequest) -> Drift | None:
+        """Compare the files of a release with its revision. First result.
+
+        Raises:
+            CheckoutError: they can't be compared.
         """
 
     @hookspec

@@ -9,9 +9,9 @@ from datetime import datetime
 from attrs import evolve
 
 from libgitopper.hooks import Hooks
-from libgitopper.hookspecs import Event
 from libgitopper.locks import NamedLocks
 from libgitopper.model import Intent
+from libgitopper.requests import Event
 from libgitopper.state import AuditEntry, StateStore
 
 __all__ = ["Intents", "Superseded"]

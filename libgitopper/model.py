@@ -16,6 +16,9 @@ from pathlib import Path
 
 from attrs import field, frozen
 
+from libgitopper.safeguards import Check, DriftPolicy, Health, Verify
+from libgitopper.windows import Window
+
 __all__ = [
     "Attempt",
     "Content",
@@ -94,6 +97,28 @@ class Service:
     interval_seconds: float = 300.0
     timeout_seconds: float = 90.0
     """Longest that one external command or one network exchange for this service may take."""
+    check: Check | None = None
+    """What must accept a release before it is published."""
+    health: Health | None = None
+    """What must hold after a reload; else the former release comes back."""
+    verify: Verify | None = None
+    """Whose signatures every new commit needs; None for nobody's."""
+    no_rewind: bool = False
+    """True: never go behind a commit that was once accepted, unless an operator rolls back."""
+    drift: DriftPolicy = DriftPolicy.REPORT
+    windows: tuple[Window, ...] = ()
+    """When new content may be deployed; empty for always."""
+    after: tuple[str, ...] = ()
+    """Services of this host that must be in line with their upstream before new content is deployed."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of all settings that bear on whether a release is fit for the service: 16 hex digits."""
+        what = (
+            self.mappings, self.mount, self.user, self.package, self.action, self.publish, self.reload,
+            self.command, self.readonly, self.check, self.health,
+        )  # fmt: skip
+        return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
 
     @property
     def placement(self) -> tuple[object, ...]:
@@ -170,14 +195,18 @@ class Content:
 
     revision: str
     entries: tuple[TreeEntry, ...]
+    generation: int = 0
+    """How often its release had to be made afresh, because the files of the one before had drifted."""
 
     def release_id(self, service: Service) -> str:
         """Name of the release with this content for `service`: 16 hex digits.
 
-        Revisions which agree on the mapped paths share it; another owner or another set of
-        paths makes another one.
+        Revisions which agree on the mapped paths share it; another owner, another set of paths or
+        another generation makes another one.
         """
-        what = [[e.link, e.id, e.mode] for e in self.entries], service.user
+        what: tuple[object, ...] = ([[e.link, e.id, e.mode] for e in self.entries], service.user)
+        if self.generation:
+            what = (*what, self.generation)
         digest = hashlib.sha256(json.dumps(what).encode())
         return digest.hexdigest()[:16]
 

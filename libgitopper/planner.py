@@ -7,12 +7,13 @@ with what is, so the next pass repairs whatever a crash left.
 from __future__ import annotations
 
 import enum
+from datetime import datetime
 from pathlib import Path
 
 from attrs import evolve, frozen
 
-from libgitopper.hookspecs import Published
 from libgitopper.model import Attempt, Content, Deployed, Intent, IntentKind, Service
+from libgitopper.requests import Published
 
 __all__ = ["Plan", "Reason", "Stale", "Verb", "aim", "make_plan"]
 
@@ -21,7 +22,7 @@ class Verb(enum.Enum):
     """What a pass does."""
 
     WAIT = "wait"
-    """Nothing can be done: no revision to be at is known."""
+    """Nothing can be done now: no revision to be at is known, or its time has not come."""
     KEEP = "keep"
     """Nothing needs to be done."""
     ADVANCE = "advance"
@@ -42,6 +43,9 @@ class Reason(enum.Enum):
     SETTINGS = "the service's settings changed"
     UNPUBLISHED = "its paths do not show its release"
     UNFINISHED = "an earlier deploy was not finished"
+    REJECTED = "this content failed before, and is not tried again"
+    HELD = "new content has to wait"
+    AFTER = "another service comes first"
 
 
 @frozen(kw_only=True)
@@ -54,6 +58,10 @@ class Plan:
     """What to be at; None for WAIT."""
     changed: tuple[str, ...] = ()
     """The links whose content differs from what is deployed."""
+    note: str = ""
+    """For WAIT: what it waits for, in one line."""
+    until: datetime | None = None
+    """For WAIT: when it is worth while to look again, UTC; None for the next poll."""
 
     @property
     def why(self) -> str:

@@ -18,12 +18,13 @@ from attrs import evolve, frozen
 
 from libgitopper.errors import GitopperError, PublishError, SourceError, StepError
 from libgitopper.hooks import Hooks
-from libgitopper.hookspecs import CheckoutRequest, Event, FetchRequest, Published, ReloadRequest, Store
 from libgitopper.intents import Intents, Superseded
 from libgitopper.locks import NamedLocks
 from libgitopper.model import Attempt, Content, Deployed, Intent, Release, Service, Watch
 from libgitopper.planner import Plan, Reason, Verb, aim, make_plan
 from libgitopper.publishing import Publishing, release_of
+from libgitopper.repository import Store
+from libgitopper.requests import CheckoutRequest, Event, FetchRequest, Published, ReloadRequest
 from libgitopper.revisions import find_revision
 from libgitopper.state import StateStore
 

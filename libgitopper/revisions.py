@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from libgitopper.errors import AmbiguousRevision, UnknownRevision
-from libgitopper.hookspecs import Store
 from libgitopper.model import Service
+from libgitopper.repository import Store
 from libgitopper.state import StateStore
 
 __all__ = ["find_revision"]

@@ -1,0 +1,219 @@
+"""What the hooks take and give: one frozen value for each job, one for each answer."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+from libgitopper.model import Content, Credentials, Intent, Release, Service
+from libgitopper.repository import FileChange, Store
+
+__all__ = [
+    "Accepted", "CheckRequest", "CheckoutRequest", "Drift", "DriftRequest", "Event", "FetchRequest",
+    "HealthRequest", "Hold", "HoldRequest", "InstallRequest", "Installed", "MountRequest", "MountVerb",
+    "Published", "ReloadRequest", "Reloaded", "VerifyRequest",
+]  # fmt: skip
+
+
+@frozen(kw_only=True)
+class FetchRequest:
+    """Bring the store of one upstream up to date, or open it as it is."""
+
+    upstream: str
+    """URL without credentials."""
+    credentials: Credentials
+    branches: frozenset[str]
+    """The branches to follow; a branch that upstream lacks is absent from the tips."""
+    stores: Path
+    """Directory that holds the stores; each plugin names its own below it."""
+    offline: bool = False
+    """True: no network; answer with what the last successful fetch brought."""
+    timeout_seconds: float = 90.0
+    """Deadline for the whole exchange."""
+
+
+@frozen(kw_only=True)
+class CheckoutRequest:
+    """Make the release of `content` for `service`."""
+
+    service: Service
+    store: Store
+    content: Content
+
+
+class MountVerb(enum.Enum):
+    """What a `MountRequest` asks for."""
+
+    PUBLISH = "publish"
+    """Make `release` the one that the service sees, at all its mappings."""
+    WITHDRAW = "withdraw"
+    """Stop showing any release at the mappings; what stood there before shows again."""
+    OBSERVE = "observe"
+    """Look, touch nothing."""
+
+
+@frozen(kw_only=True)
+class MountRequest:
+    """What to do at the mappings of `service`."""
+
+    service: Service
+    verb: MountVerb
+    release: Release | None = None
+    """For PUBLISH."""
+    keep_live: bool = False
+    """For WITHDRAW: the service goes on with other mappings, so the link to its live release stays."""
+
+
+@frozen(kw_only=True)
+class Published:
+    """What stands at a service's mappings now, as observed, not as assumed."""
+
+    release: str | None
+    """Id of the release that all mappings show; None when they show none, or not the same."""
+    partly: bool = False
+    """True when `release` is None although some mapping shows a release of this service: publishing was
+    cut short, or somebody took a mapping away."""
+    changed: bool = False
+    """True when this call changed what the service sees."""
+    note: str = ""
+    """What an operator should know, as a limitation that applies; one line."""
+
+
+@frozen(kw_only=True)
+class ReloadRequest:
+    """Make a service take the release that was just published."""
+
+    service: Service
+    release: Release
+    first: bool
+    """True when this service never had a release before: then start what does not run."""
+
+
+@frozen(kw_only=True)
+class Reloaded:
+    """What was done to make the service take the release."""
+
+    did: str
+    """For the log, as ``systemctl reload nginx``; empty when there was nothing to do."""
+    note: str = ""
+    """What an operator should see beside the state, as ``the unit is stopped``."""
+
+
+@frozen(kw_only=True)
+class Event:
+    """Something happened. Observers get each one; what they raise is logged and harms nobody."""
+
+    kind: str
+    """One of: ``poll``, ``poll-failed``, ``deployed``, ``advanced``, ``withdrawn``, ``failed``, ``state``,
+    ``intent``, ``refused``, ``config-loaded``, ``config-refused``, ``rejected``, ``taken-back``, ``drift``,
+    ``healed``, ``installed``."""
+    service: str | None = None
+    upstream: str | None = None
+    details: Mapping[str, Any] = field(factory=dict)
+    """Plain values (str, int, float, bool, None), for logs; never a secret."""
+
+
+@frozen(kw_only=True)
+class HoldRequest:
+    """May new content of a service be deployed now?"""
+
+    service: Service
+    revision: str
+    """What would be deployed."""
+    now: datetime
+    """UTC."""
+
+
+@frozen(kw_only=True)
+class Hold:
+    """Why it has to wait."""
+
+    reason: str
+    """One line, as ``outside of Mon-Fri 09:00-17:00``."""
+    until: datetime | None = None
+    """When to ask again, UTC; None for the next poll."""
+
+
+@frozen(kw_only=True)
+class VerifyRequest:
+    """May a service go to `revision`? Asked before anything is written."""
+
+    service: Service
+    store: Store
+    revision: str
+    accepted: str | None
+    """The newest commit of this branch that was accepted before; None where none ever was."""
+    intent: Intent
+    """A `ROLLBACK` is an operator's own word."""
+
+
+@frozen(kw_only=True)
+class InstallRequest:
+    """Have the package of a service installed; never upgrade one that is."""
+
+    service: Service
+    """`package` is set."""
+
+
+@frozen(kw_only=True)
+class Installed:
+    """The package is installed."""
+
+    did: str = ""
+    """For the log, as ``apt-get install nginx``; empty when it was there already."""
+
+
+@frozen(kw_only=True)
+class CheckRequest:
+    """Is a release fit to be published?"""
+
+    service: Service
+    release: Release
+
+
+@frozen(kw_only=True)
+class HealthRequest:
+    """Is a service healthy, right now? One probe: it is asked again and again."""
+
+    service: Service
+    release: Release
+    """The one that it runs with."""
+    since: datetime
+    """When its reload was done; UTC."""
+    timeout_seconds: float
+    """Deadline for this probe."""
+
+
+@frozen(kw_only=True)
+class Accepted:
+    """A plugin judged, and has no objection."""
+
+    note: str = ""
+    """What an operator should see beside the state, as a limitation that applies; one line."""
+
+
+@frozen(kw_only=True)
+class DriftRequest:
+    """Do the files of a release still have the content of its revision?"""
+
+    service: Service
+    store: Store
+    release: Release
+    thorough: bool = False
+    """False: files whose size, times and inode are as they were written are taken as unchanged."""
+
+
+@frozen(kw_only=True)
+class Drift:
+    """How the files of a release differ from their revision."""
+
+    changes: tuple[FileChange, ...] = ()
+    """Sorted by path; empty where nothing differs."""
+    patch: bytes = field(default=b"", repr=False)
+    """For ``git apply``: makes the files of the revision into those that are there. What a patch can't
+    tell (owners, modes other than executable or not) stands in lines before its first diff."""
