@@ -41,6 +41,7 @@ from libgitopper.requests import (
     ReloadRequest,
     VerifyRequest,
 )
+from libgitopper.safeguards import DriftPolicy
 
 __all__ = ["BrokenPlugin", "Hooks", "load_plugins"]
 
@@ -194,10 +195,16 @@ class Hooks:
             self._answered(None, "gitopper_health", f"service {request.service.name}")
         return tuple(answers)
 
-    def drift(self, request: DriftRequest) -> Drift:
-        """Compare the files of a release with its revision."""
+    def drift(self, request: DriftRequest) -> Drift | None:
+        """Compare the files of a release with its revision; None where no plugin can.
+
+        Raises:
+            PluginError: no plugin can, and the service asks for it to be healed.
+        """
         drift: Drift | None = self.manager.hook.gitopper_drift(request=request)
-        return self._answered(drift, "gitopper_drift", f"service {request.service.name}")
+        if request.service.drift is DriftPolicy.HEAL:
+            return self._answered(drift, "gitopper_drift", f"service {request.service.name}")
+        return drift
 
     def identify(self, request: AuthRequest) -> Identity | None:
         """Ask the auth plugin that `request` names who is asking.

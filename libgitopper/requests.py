@@ -147,7 +147,10 @@ class VerifyRequest:
     store: Store
     revision: str
     accepted: str | None
-    """The newest commit of this branch that was accepted before; None where none ever was."""
+    """The commit that was accepted before: what lies between is new. None at the first deploy."""
+    floor: str | None
+    """The same, of this very branch: what history must not go behind. None where there is none, as
+    after a change of the branch in the config."""
     intent: Intent
     """A `ROLLBACK` is an operator's own word."""
 

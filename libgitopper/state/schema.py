@@ -68,6 +68,55 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX audit_by_service ON audit (service, id);
     CREATE INDEX audit_by_kind ON audit (refused, id);
     """,
+    # 3: what was accepted, what was rejected, each deploy, and drift.
+    """
+    CREATE TABLE accepted (
+        service  TEXT NOT NULL,
+        upstream TEXT NOT NULL,
+        branch   TEXT NOT NULL,
+        revision TEXT NOT NULL,
+        PRIMARY KEY (service, upstream, branch)
+    ) STRICT;
+    CREATE TABLE rejection (
+        service     TEXT NOT NULL,
+        release     TEXT NOT NULL,
+        revision    TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        step        TEXT NOT NULL,
+        reason      TEXT NOT NULL,
+        at          TEXT NOT NULL,
+        PRIMARY KEY (service, release)
+    ) STRICT;
+    CREATE TABLE deploy (
+        id          INTEGER PRIMARY KEY,
+        service     TEXT NOT NULL,
+        at          TEXT NOT NULL,
+        before      TEXT,
+        after       TEXT NOT NULL,
+        release     TEXT NOT NULL,
+        asked       TEXT NOT NULL,
+        why         TEXT NOT NULL,
+        files       TEXT NOT NULL,
+        files_total INTEGER NOT NULL,
+        seconds     TEXT NOT NULL,
+        result      TEXT NOT NULL,
+        error       TEXT NOT NULL,
+        tries       INTEGER NOT NULL,
+        last        TEXT
+    ) STRICT;
+    CREATE INDEX deploy_by_service ON deploy (service, id);
+    CREATE TABLE drift (
+        id       INTEGER PRIMARY KEY,
+        service  TEXT NOT NULL,
+        release  TEXT NOT NULL,
+        revision TEXT NOT NULL,
+        at       TEXT NOT NULL,
+        changes  TEXT NOT NULL,
+        patch    BLOB NOT NULL,
+        healed   INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX drift_by_service ON drift (service, id);
+    """,
 )
 
 VERSION = len(MIGRATIONS)

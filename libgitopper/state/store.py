@@ -7,14 +7,19 @@ from datetime import datetime
 from typing import Any
 
 from libgitopper.model import Attempt, Deployed, Intent, IntentKind, State, Status
+from libgitopper.records import Deploy
 from libgitopper.state import codec
-from libgitopper.state.audit import AuditEntry, AuditTrail
+from libgitopper.state.audit import AuditEntry
+from libgitopper.state.memory import Memory
 
 __all__ = ["StateStore"]
 
+KEPT_RELEASES = 200
+"""How many releases of a service are remembered; more than any service keeps on disk."""
 
-class StateStore(AuditTrail):
-    """Intent, deployed, history and audit of every service; one SQLite file in WAL mode.
+
+class StateStore(Memory):
+    """Intent, deployed, history, verdicts and audit of every service; one SQLite file in WAL mode.
 
     Safe to use from several threads. Every method raises `StateError` when the file can't be
     read or written (a full disk, say); what it held before still holds.
@@ -80,8 +85,11 @@ class StateStore(AuditTrail):
                 (service, attempt.revision, attempt.release, content, placement),
             )
 
-    def record(self, deployed: Deployed) -> None:
-        """Persist that a release was published and taken: ends the attempt, enters the history."""
+    def record(self, deployed: Deployed, deploy: Deploy | None = None) -> None:
+        """Persist that a release was published and taken: ends the attempt, enters the history.
+
+        With it, in the same transaction, `deploy`: how it came about.
+        """
         name = deployed.service.name
         with self._write() as connection:
             self._put(connection, deployed)
@@ -90,6 +98,13 @@ class StateStore(AuditTrail):
                 "INSERT INTO history (service, revision, release, at) VALUES (?, ?, ?, ?)",
                 (name, deployed.revision, deployed.release, deployed.at.isoformat()),
             )
+            connection.execute(
+                "DELETE FROM history WHERE service = ?1 AND id NOT IN (SELECT max(id) FROM history"
+                " WHERE service = ?1 GROUP BY release ORDER BY max(id) DESC LIMIT ?2)",
+                (name, KEPT_RELEASES),
+            )
+            if deploy is not None:
+                self._enter_deploy(connection, deploy)
 
     def advance(self, deployed: Deployed) -> None:
         """Persist that the service is in line with another commit; nothing was published for it."""
