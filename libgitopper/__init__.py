@@ -73,7 +73,8 @@ from libgitopper.requests import (
 from libgitopper.safeguards import Check, DriftPolicy, Health, Verify
 from libgitopper.state import AuditEntry, StateStore
 from libgitopper.status import SourceHealth, derive
-from libgitopper.windows import Window
+from libgitopper.watching import HealthWatch, WatchEnded
+from libgitopper.windows import Window, opening, parse_window
 
 __version__ = "0.1.0"
 
@@ -117,6 +118,7 @@ __all__ = [
     "Health",
     "HealthError",
     "HealthRequest",
+    "HealthWatch",
     "Hold",
     "HoldRequest",
     "Hooks",
@@ -163,6 +165,7 @@ __all__ = [
     "VerifyError",
     "VerifyRequest",
     "Watch",
+    "WatchEnded",
     "Webhook",
     "Window",
     "aim",
@@ -171,7 +174,9 @@ __all__ = [
     "load_config",
     "load_plugins",
     "make_plan",
+    "opening",
     "parse_duration",
+    "parse_window",
     "run",
     "spawn",
     "watches",
