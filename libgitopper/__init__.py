@@ -45,6 +45,7 @@ from libgitopper.model import (
     Watch,
     watches,
 )
+from libgitopper.passes import Peer
 from libgitopper.planner import Plan, Reason, Verb, aim, make_plan
 from libgitopper.proc import Completed, run, spawn
 from libgitopper.reconciler import Outcome, Reconciler
@@ -133,6 +134,7 @@ __all__ = [
     "MountVerb",
     "Outcome",
     "Overrides",
+    "Peer",
     "Plan",
     "PluginError",
     "PublishError",

@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 from libgitopper.model import Attempt, Content, Deployed, Intent, IntentKind, Service
 from libgitopper.requests import Published
 
-__all__ = ["Plan", "Reason", "Stale", "Verb", "aim", "make_plan"]
+__all__ = ["Plan", "Reason", "Stale", "Verb", "aim", "in_line", "make_plan", "may_wait"]
 
 
 class Verb(enum.Enum):
@@ -122,6 +122,26 @@ def make_plan(
     if target.revision != deployed.revision:
         return Plan(verb=Verb.ADVANCE, reasons=(Reason.ELSEWHERE,), target=target)
     return Plan(verb=Verb.KEEP, reasons=(Reason.IN_LINE,), target=target)
+
+
+def may_wait(plan: Plan, *, intent: Intent, deployed: Deployed | None, published: Published) -> bool:
+    """Tell whether a deploy is news that can come later without harm.
+
+    An operator's rollback is not, nor is what has to be put right: a service whose paths show
+    something else than what it took.
+    """
+    if intent.kind is not IntentKind.TRACK:
+        return False
+    if deployed is None:
+        return published.release is None
+    return Reason.CONTENT in plan.reasons and published.release == deployed.release
+
+
+def in_line(*, intent: Intent, tip: str | None, deployed: Deployed | None, attempt: Attempt | None) -> bool:
+    """Tell whether a service is where it should be, so that those which come after it may go on."""
+    nothing = Published(release=None)
+    wanted = aim(intent=intent, tip=tip, deployed=deployed, attempt=attempt, published=nothing)
+    return deployed is not None and attempt is None and deployed.revision == wanted
 
 
 def _changed(before: Content, after: Content) -> tuple[str, ...]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 
+from attrs import evolve
+
 from libgitopper.hooks import Hooks
 from libgitopper.model import Attempt, Deployed, Release, Service
 from libgitopper.planner import Stale
 from libgitopper.state import StateStore
 
-__all__ = ["Publishing", "release_of"]
+__all__ = ["Publishing", "placed_as", "release_of"]
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,15 @@ def release_of(known: Deployed | Attempt) -> Release:
         path=known.release_path,
         content=known.content,
     )
+
+
+def placed_as(service: Service, deployed: Deployed) -> Service:
+    """Return `service` as its settings are now, but placed as `deployed` was."""
+    then = deployed.service
+    return evolve(
+        service, mappings=then.mappings, mount=then.mount, publish=then.publish, readonly=then.readonly,
+        user=then.user,
+    )  # fmt: skip
 
 
 class Publishing:

@@ -1,39 +1,32 @@
-"""The reconciler: brings services in line, one pass at a time. It reads top to bottom like the flow.
-
-    look -> aim -> plan -> checkout -> publish -> reload -> record
-
-Every pass compares what should be with what is, so a pass repairs what a crash, or an operator's
-umount, left behind. What must not be lost is persisted in an order that leans to the safe side:
-the attempt before anything is published, `deployed` after the service took the release.
-"""
+"""The reconciler: what the library can do for a service, safe to be asked from several threads."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from libgitopper.errors import GitopperError, PublishError, SourceError, StepError
+from libgitopper.deploying import Deploying
+from libgitopper.drifting import Drifting
+from libgitopper.errors import GitopperError, StepError
 from libgitopper.hooks import Hooks
-from libgitopper.intents import Intents, Superseded
+from libgitopper.intents import Intents
 from libgitopper.locks import NamedLocks
-from libgitopper.model import Attempt, Content, Deployed, Intent, Release, Service, Watch
-from libgitopper.planner import Plan, Reason, Verb, aim, make_plan
-from libgitopper.publishing import Publishing, release_of
+from libgitopper.model import Attempt, Deployed, Intent, IntentKind, Service, Watch
+from libgitopper.passes import Found, Pass, Passes, Peer
+from libgitopper.planner import Plan
+from libgitopper.publishing import Publishing
 from libgitopper.repository import Store
-from libgitopper.requests import CheckoutRequest, Event, FetchRequest, Published, ReloadRequest
+from libgitopper.requests import Drift, Event, FetchRequest
 from libgitopper.revisions import find_revision
 from libgitopper.state import StateStore
+from libgitopper.watching import HealthWatch
 
 __all__ = ["Outcome", "Reconciler", "utc_now"]
 
 log = logging.getLogger(__name__)
-
-REPLANS = 3
-"""How often a pass starts over because the operator changed their mind while it ran."""
 
 
 def utc_now() -> datetime:
@@ -54,18 +47,10 @@ class Outcome:
     deployed: Deployed | None
     plan: Plan | None = None
     """What the pass decided; None when it failed before that."""
+    drift: Drift | None = None
+    """How the published files differ from their revision; None where they don't, or nobody looked."""
     error: GitopperError | None = None
     """Why the pass failed; None when it went well."""
-
-
-@frozen(kw_only=True)
-class _View:
-    """What a pass sees before it decides."""
-
-    intent: Intent
-    deployed: Deployed | None
-    attempt: Attempt | None
-    published: Published
 
 
 class Reconciler:
@@ -80,8 +65,20 @@ class Reconciler:
         self._state = state
         self._now = now
         self._intents = Intents(hooks=hooks, state=state, now=now)
-        self._publishing = Publishing(hooks=hooks, state=state)
-        self._passes = NamedLocks()
+        publishing = Publishing(hooks=hooks, state=state)
+        self._deploying = Deploying(
+            hooks=hooks, state=state, intents=self._intents, publishing=publishing,
+            watch=HealthWatch(hooks=hooks), now=now,
+        )  # fmt: skip
+        self._drifting = Drifting(
+            hooks=hooks, state=state, intents=self._intents, publishing=publishing,
+            deploying=self._deploying, now=now,
+        )  # fmt: skip
+        self._passes = Passes(
+            hooks=hooks, state=state, intents=self._intents, publishing=publishing,
+            deploying=self._deploying, drifting=self._drifting, now=now,
+        )  # fmt: skip
+        self._turns = NamedLocks()
 
     def poll(self, watch: Watch, *, offline: bool = False) -> Store:
         """Bring the store of `watch` up to date with its upstream (or only open it) and return it.
@@ -109,34 +106,61 @@ class Reconciler:
         return store
 
     def reconcile(
-        self, service: Service, store: Store | None, *, still: Callable[[], bool] = _always
+        self,
+        service: Service,
+        store: Store | None,
+        *,
+        peers: Sequence[Peer] = (),
+        asked: str = "",
+        still: Callable[[], bool] = _always,
     ) -> Outcome:
         """Bring `service` in line, once. Never raises for what can go wrong: the outcome tells.
 
-        `store` is None where the upstream was never fetched; then only what was deployed before
-        can be restored. `still` is asked once it is this pass's turn: False leaves everything as it is,
-        for a pass that waited while the config moved on must not bring back what that took away.
+        Args:
+            service: the service.
+            store: what the last poll of its upstream returned; None where it was never fetched: then
+                only what was deployed before can be restored.
+            peers: the services that `service.after` names.
+            asked: who or what asked for this pass, for the history.
+            still: asked once it is this pass's turn, and while it waits: False leaves everything as it is,
+                for a pass that waited while the config moved on must not bring back what that took away.
         """
-        with self._passes.of(service.name):
+        this = Pass(service=service, store=store, peers=peers, asked=asked, still=still)
+        with self._turns.of(service.name):
             if not still():
                 return self.known(service)
-            return self._guarded(service, lambda: self._pass(service, store))
+            return self._guarded(service, lambda: self._passes.make(this))
 
     def restore(self, service: Service) -> Outcome:
         """Show the deployed release of `service` again where its paths do not; needs no upstream."""
-        with self._passes.of(service.name):
+        with self._turns.of(service.name):
             return self._guarded(service, lambda: self._restore(service))
 
     def known(self, service: Service) -> Outcome:
         """Return what is known of `service` without looking at the host."""
-        return self._outcome(service, None, None)
+        return self._outcome(service, Found(), None)
 
     def want(self, service: str, intent: Intent) -> Intent:
         """Persist what the operator wants, and return it as it stands: with its time.
 
-        On return it is on disk, and every later publish obeys it.
+        On return it is on disk, and every later publish obeys it. Who asks for a rollback has a
+        reason: a release that was rejected before is tried again for it.
         """
+        if intent.kind is IntentKind.ROLLBACK:
+            self._state.pardon(service)
         return self._intents.want(service, intent)
+
+    def retry(self, service: str) -> int:
+        """Let content that was rejected before be tried again, from the next pass on; return how much it was."""
+        return self._state.pardon(service)
+
+    def drift(self, service: Service, store: Store | None) -> Drift | None:
+        """Compare every published file of `service` with its revision, by content; keep what is found.
+
+        Raises:
+            CheckoutError: they can't be compared.
+        """
+        return self._drifting.look(service, store, thorough=True)
 
     def thaw(self, service: str) -> Intent:
         """Track again where the time of a freeze is over; return the intent that stands now.
@@ -164,7 +188,7 @@ class Reconciler:
             PublishError: it can't be withdrawn now; it stays deployed, and can be tried again.
         """
         name = orphan.service.name
-        with self._passes.of(name):
+        with self._turns.of(name):
             if not still():
                 return False
             # Read now: a pass that was under way may have published since the orphan was found.
@@ -189,11 +213,15 @@ class Reconciler:
         names = {service.name for service in services}
         return tuple(orphan for name, orphan in found.items() if name not in names)
 
-    def _guarded(self, service: Service, step: Callable[[], Plan | None]) -> Outcome:
+    def _restore(self, service: Service) -> Found:
+        self._passes.restore(service)
+        return Found()
+
+    def _guarded(self, service: Service, step: Callable[[], Found]) -> Outcome:
         """Run `step`; turn whatever it raises into an outcome."""
-        plan, error = None, None
+        found, error = Found(), None
         try:
-            plan = step()
+            found = step()
         except GitopperError as exc:
             error = exc
         except Exception as exc:
@@ -204,184 +232,24 @@ class Reconciler:
             if isinstance(error, StepError) and error.service is None:
                 error.service = service.name
             self._tell("failed", service.name, error=str(error), kind_of_error=type(error).__name__)
-        return self._outcome(service, plan, error)
+        return self._outcome(service, found, error)
 
-    def _outcome(self, service: Service, plan: Plan | None, error: GitopperError | None) -> Outcome:
+    def _outcome(self, service: Service, found: Found, error: GitopperError | None) -> Outcome:
         try:
             intent = self._state.intent(service.name)
             deployed = self._state.deployed(service.name)
         except GitopperError as exc:
             return Outcome(service=service, intent=Intent(), deployed=None, error=error or exc)
-        return Outcome(service=service, intent=intent, deployed=deployed, plan=plan, error=error)
-
-    def _pass(self, service: Service, store: Store | None) -> Plan | None:
-        self.thaw(service.name)
-        try:
-            self._restore(service)
-        except StepError as exc:
-            deployed = self._state.deployed(service.name)
-            if deployed is None or deployed.service.placement == service.placement:
-                raise
-            # Where it was may be lost for good: that is no reason against where it shall be now.
-            log.warning("%s: the deployed release could not be restored: %s", service.name, exc)
-        for _ in range(REPLANS):
-            with suppress(Superseded):
-                return self._attend(service, store)
-        return None  # the operator is still at it; their last word brings a pass of its own
-
-    def _attend(self, service: Service, store: Store | None) -> Plan:
-        view = self._look(service)
-        revision = aim(
-            intent=view.intent,
-            tip=store.tips.get(service.source.branch) if store else None,
-            deployed=view.deployed,
-            attempt=view.attempt,
-            published=view.published,
-            former=None if view.deployed else self._former(service),
-        )
-        if isinstance(revision, Reason):
-            return Plan(verb=Verb.WAIT, reasons=(revision,))
-        target = self._content(revision, service, store, view.deployed)
-        plan = make_plan(
+        return Outcome(
             service=service,
-            target=target,
-            deployed=view.deployed,
-            attempt=view.attempt,
-            published=view.published,
+            intent=intent,
+            deployed=deployed,
+            plan=found.plan,
+            drift=found.drift,
+            error=error,
         )
-        if plan.verb is Verb.DEPLOY:
-            self._deploy(service, _needed(store, service), target, view, plan.why)
-        elif plan.verb is Verb.ADVANCE and view.deployed:
-            self._advance(service, _needed(store, service), target, view.intent, view.deployed)
-        return plan
-
-    def _former(self, service: Service) -> str | None:
-        """Return the revision that the service last took, before it was withdrawn."""
-        return next((revision for _, revision in self._state.releases(service.name, 1)), None)
-
-    def _look(self, service: Service) -> _View:
-        return _View(
-            intent=self._state.intent(service.name),
-            deployed=self._state.deployed(service.name),
-            attempt=self._state.attempt(service.name),
-            published=self._hooks.observe(service),
-        )
-
-    def _content(
-        self, revision: str, service: Service, store: Store | None, deployed: Deployed | None
-    ) -> Content:
-        """What `revision` has for `service`; known without the store where it is deployed already."""
-        if deployed and deployed.revision == revision and _paths(deployed.service) == _paths(service):
-            return deployed.content
-        return _needed(store, service).content(revision, service)
-
-    def _advance(
-        self, service: Service, store: Store, target: Content, intent: Intent, deployed: Deployed
-    ) -> None:
-        """Let the release's HEAD and `deployed` follow a commit that changes nothing for the service."""
-        with self._intents.gate(service.name, intent):
-            self._hooks.checkout(CheckoutRequest(service=service, store=store, content=target))
-            self._state.advance(evolve(deployed, revision=target.revision, content=target))
-        self._tell("advanced", service.name, before=deployed.revision, after=target.revision)
-
-    def _deploy(self, service: Service, store: Store, target: Content, view: _View, why: str) -> None:
-        request = CheckoutRequest(service=service, store=store, content=target)
-        release = self._hooks.checkout(request)
-        with self._intents.gate(service.name, view.intent):
-            self._publishing.publish(service, release, view.deployed)
-        self._take(service, release, view.deployed, why)
-        self._discard(service, store, release.id)
-
-    def _restore(self, service: Service) -> None:
-        """Publish what is deployed again, as it was placed then, where its paths show something else.
-
-        It needs neither upstream nor store, and comes before all that does: after a reboot with
-        the upstream gone, or with a tip that can't be deployed, the service gets its files. An
-        attempt that is published whole, or was cut short in that, is left to the pass, which ends it.
-        """
-        deployed = self._state.deployed(service.name)
-        if deployed is None or not deployed.release_path.is_dir():
-            return
-        then = deployed.service
-        placed = evolve(
-            service,
-            mappings=then.mappings,
-            mount=then.mount,
-            publish=then.publish,
-            readonly=then.readonly,
-            user=then.user,
-        )
-        seen = self._hooks.observe(placed)
-        if seen.release == deployed.release:
-            return
-        attempt = self._state.attempt(service.name)
-        if attempt and self._hooks.observe(attempt.service).release == attempt.release:
-            return
-        if attempt and seen.partly and self._publish_anew(attempt, deployed):
-            return
-        release = release_of(deployed)
-        with self._intents.hold(service.name):
-            self._publishing.publish(placed, release, deployed)
-        self._take(placed, release, deployed, Reason.UNPUBLISHED.value)
-
-    def _publish_anew(self, attempt: Attempt, deployed: Deployed) -> bool:
-        """Show a release whose publishing was cut short: forward, because some may have seen it already."""
-        service = attempt.service
-        release = release_of(attempt)
-        if service.placement != deployed.service.placement or not release.path.is_dir():
-            return False
-        try:
-            with self._intents.hold(service.name):
-                self._publishing.publish(service, release, deployed)
-        except PublishError as exc:
-            log.warning("%s: %s can't be published, going back: %s", service.name, release.id, exc)
-            return False
-        return True
-
-    def _take(self, service: Service, release: Release, deployed: Deployed | None, why: str) -> None:
-        """Make the service take the release; only then is it deployed."""
-        first = deployed is None
-        reloaded = self._hooks.reload(ReloadRequest(service=service, release=release, first=first))
-        # Written last: a crash before this line repeats the reload.
-        self._state.record(
-            Deployed(
-                revision=release.content.revision,
-                release=release.id,
-                content=release.content,
-                service=service,
-                at=self._now(),
-                note=reloaded.note,
-            )
-        )
-        self._tell(
-            "deployed",
-            service.name,
-            revision=release.content.revision,
-            release=release.id,
-            why=why,
-            did=reloaded.did,
-            note=reloaded.note,
-        )
-
-    def _discard(self, service: Service, store: Store, live: str) -> None:
-        """Remove the releases that are past keeping; a failure costs disk, not the deploy."""
-        kept = {release for release, _ in self._state.releases(service.name, service.keep)}
-        try:
-            store.discard(service, kept | {live})
-        except Exception:
-            log.exception("%s: old releases could not be removed", service.name)
 
     def _tell(
         self, kind: str, service: str | None = None, *, upstream: str | None = None, **details: object
     ) -> None:
         self._hooks.event(Event(kind=kind, service=service, upstream=upstream, details=details))
-
-
-def _paths(service: Service) -> list[tuple[str, bool]]:
-    return [(mapping.link, mapping.file) for mapping in service.mappings]
-
-
-def _needed(store: Store | None, service: Service) -> Store:
-    if store is None:
-        raise SourceError(f"{service.source.upstream} was never fetched", service=service.name)
-    return store

@@ -220,3 +220,6 @@ class Drift:
     patch: bytes = field(default=b"", repr=False)
     """For ``git apply``: makes the files of the revision into those that are there. What a patch can't
     tell (owners, modes other than executable or not) stands in lines before its first diff."""
+    complete: bool = True
+    """False where the patch lacks the content of some file, as one that is too large: then nothing is
+    healed, because the edit would be lost."""

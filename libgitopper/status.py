@@ -8,6 +8,7 @@ from attrs import frozen
 
 from libgitopper.errors import CheckoutError, GitopperError, SourceError
 from libgitopper.model import Deployed, Intent, IntentKind, State
+from libgitopper.requests import Drift
 
 __all__ = ["SourceHealth", "derive"]
 
@@ -34,18 +35,39 @@ def derive(
     source: SourceHealth,
     branch: str,
     error: GitopperError | None,
+    waits: str = "",
+    drift: Drift | None = None,
 ) -> tuple[State, str]:
-    """Return the state and, in one line, why. A failure of the last pass outweighs all else."""
+    """Return the state and, in one line, why. A failure of the last pass outweighs all else.
+
+    Args:
+        intent: what the operator wants.
+        deployed: what the service took.
+        tip: the tip of its branch, where it is known.
+        source: how the last poll went.
+        branch: its branch.
+        error: why the last pass failed.
+        waits: what a commit that is not deployed yet waits for.
+        drift: how the published files differ from their revision.
+    """
     if error is not None:
         state = State.DIFF if isinstance(error, SourceError | CheckoutError) else State.BROKEN
         what = one_line(str(error)) or type(error).__name__
         return state, _joined(_wanted(intent), what, _source_note(source, error))
-    state, info = _without_error(intent, deployed, tip, source, branch)
+    state, info = _without_error(intent, deployed, tip, source, branch, waits)
+    if drift is not None and drift.changes:
+        told = info if state is not State.OK else ""
+        state, info = State.DIFF, _joined(_drifted(drift), told)
     return state, one_line(info)
 
 
 def _without_error(
-    intent: Intent, deployed: Deployed | None, tip: str | None, source: SourceHealth, branch: str
+    intent: Intent,
+    deployed: Deployed | None,
+    tip: str | None,
+    source: SourceHealth,
+    branch: str,
+    waits: str,
 ) -> tuple[State, str]:
     if intent.kind is IntentKind.FREEZE:
         if deployed is None:
@@ -55,11 +77,11 @@ def _without_error(
         if deployed and deployed.revision == intent.revision:
             return State.FREEZE, _joined(f"ROLLBACK: {intent.revision}", deployed.note)
         return State.ROLLBACK, _joined(f"to {intent.revision}", _source_note(source, None))
-    return _tracking(deployed, tip, source, branch)
+    return _tracking(deployed, tip, source, branch, waits)
 
 
 def _tracking(
-    deployed: Deployed | None, tip: str | None, source: SourceHealth, branch: str
+    deployed: Deployed | None, tip: str | None, source: SourceHealth, branch: str, waits: str
 ) -> tuple[State, str]:
     if not source.polled:
         return State.DIFF, "not fetched yet"
@@ -69,8 +91,19 @@ def _tracking(
         where = f"; stays at {deployed.revision[:SHORT]}" if deployed else ""
         return State.DIFF, f"upstream has no branch {branch!r}{where}"
     if deployed is None or deployed.revision != tip:
-        return State.DIFF, f"{tip[:SHORT]} is not deployed yet"
+        return (
+            State.DIFF,
+            f"{tip[:SHORT]} waits: {waits}" if waits else f"{tip[:SHORT]} is not deployed yet",
+        )
     return State.OK, deployed.note
+
+
+def _drifted(drift: Drift) -> str:
+    """As ``drift: nginx.conf edited, and 2 more files``."""
+    first, more = drift.changes[0], len(drift.changes) - 1
+    others = f", and {more} more file{'s' if more > 1 else ''}" if more else ""
+    left = "" if drift.complete else "; too large to be kept as a patch"
+    return f"drift: {first.path} {first.kind.value}{others}{left}"
 
 
 def _wanted(intent: Intent) -> str:

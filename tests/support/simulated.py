@@ -9,14 +9,18 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from libgitopper import (
+    ChangeKind,
     CheckoutError,
     CheckoutRequest,
+    Commit,
     Content,
     Event,
     FetchRequest,
+    FileChange,
     MountRequest,
     MountVerb,
     Published,
@@ -163,6 +167,53 @@ class SimulatedStore:
         if len(hits) != 1:
             raise UnknownRevision(f"{prefix}: {len(hits)} commits of {branch} have this hash")
         return hits[0]
+
+    def commits(
+        self, revision: str, *, exclude: Collection[str] = (), limit: int = 1000
+    ) -> tuple[Commit, ...]:
+        """Return the commits of a line, newest first: every line is straight here."""
+        line = self._line(revision)
+        without = {commit for excluded in exclude for commit in self._line(excluded)}
+        found = [commit for commit in reversed(line) if commit not in without]
+        return tuple(self._commit(commit, line) for commit in found[:limit])
+
+    def is_ancestor(self, ancestor: str, revision: str) -> bool:
+        """Tell whether one commit comes before another on a line."""
+        return ancestor in self._line(revision)
+
+    def changes(self, before: Content | None, after: Content) -> tuple[FileChange, ...]:
+        """Return the files that differ."""
+        links = [entry.link for entry in after.entries]
+        old, new = self._below(before.revision, links) if before else {}, self._below(after.revision, links)
+        kinds = {
+            path: ChangeKind.ADDED if path not in old
+            else ChangeKind.REMOVED if path not in new
+            else ChangeKind.EDITED
+            for path in sorted(old.keys() | new.keys())
+            if old.get(path) != new.get(path)
+        }  # fmt: skip
+        return tuple(FileChange(path=path, kind=kind) for path, kind in kinds.items())
+
+    def patch(self, before: Content | None, after: Content, service: Service) -> bytes:
+        """Return a text that names what differs: no real patch."""
+        return "\n".join(f"{c.kind.value} {c.path}" for c in self.changes(before, after)).encode()
+
+    def _below(self, revision: str, links: Collection[str]) -> dict[str, str]:
+        tree = self._commits[revision]
+        return {p: t for p, t in tree.items() if any(p == ln or p.startswith(f"{ln}/") for ln in links)}
+
+    def _line(self, revision: str) -> list[str]:
+        for line in self._lines.values():
+            if revision in line:
+                return line[: line.index(revision) + 1]
+        return [revision] if revision in self._commits else []
+
+    def _commit(self, revision: str, line: list[str]) -> Commit:
+        at = line.index(revision)
+        return Commit(
+            revision=revision, parents=tuple(line[max(0, at - 1) : at]), author="A U Thor",
+            at=datetime(2026, 1, 1, tzinfo=UTC), subject=f"commit {at}", raw=b"",
+        )  # fmt: skip
 
     def discard(self, service: Service, keep: Collection[str]) -> None:
         """Remove the directories of releases that are not to be kept."""

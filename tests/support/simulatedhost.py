@@ -8,6 +8,7 @@ from pathlib import Path
 
 from libgitopper import (
     Attempt,
+    Deploy,
     Deployed,
     Hooks,
     Intent,
@@ -51,9 +52,9 @@ class SimulatedStateStore(StateStore):
         super().begin(service, attempt)
         self._script.after(f"begin {service}")
 
-    def record(self, deployed: Deployed) -> None:
+    def record(self, deployed: Deployed, deploy: Deploy | None = None) -> None:
         self._script.before(f"record {deployed.service.name}")
-        super().record(deployed)
+        super().record(deployed, deploy)
         self._script.after(f"record {deployed.service.name}")
 
     def advance(self, deployed: Deployed) -> None:

@@ -1,0 +1,117 @@
+"""Drift: what is done about published files that are no longer what their revision has."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from attrs import evolve
+
+from libgitopper.deploying import Deploying
+from libgitopper.errors import GitopperError
+from libgitopper.hooks import Hooks
+from libgitopper.intents import Intents
+from libgitopper.model import Deployed, Service
+from libgitopper.publishing import Publishing, release_of
+from libgitopper.records import Deploy, DriftRecord, Result
+from libgitopper.repository import Store
+from libgitopper.requests import Drift, DriftRequest, Event
+from libgitopper.safeguards import DriftPolicy
+from libgitopper.state import StateStore
+
+__all__ = ["Drifting"]
+
+log = logging.getLogger(__name__)
+
+
+class Drifting:
+    """Looks for drift of what is deployed, keeps it as a patch, and heals it where that is the policy."""
+
+    def __init__(
+        self,
+        *,
+        hooks: Hooks,
+        state: StateStore,
+        intents: Intents,
+        publishing: Publishing,
+        deploying: Deploying,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._hooks = hooks
+        self._state = state
+        self._intents = intents
+        self._publishing = publishing
+        self._deploying = deploying
+        self._now = now
+
+    def look(self, service: Service, store: Store | None, *, thorough: bool = False) -> Drift | None:
+        """Return how the deployed files differ from their revision; None where they don't.
+
+        What is found is kept as a patch before anybody can replace the files.
+        """
+        deployed = self._state.deployed(service.name)
+        if store is None or deployed is None or not deployed.release_path.is_dir():
+            return None
+        # Owner and paths are those of the time when it was published.
+        request = DriftRequest(
+            service=evolve(deployed.service, drift=service.drift),
+            store=store, release=release_of(deployed), thorough=thorough,
+        )  # fmt: skip
+        drift = self._hooks.drift(request)
+        if drift is None or not drift.changes:
+            return None
+        self._keep(deployed, drift)
+        return drift
+
+    def seen(self, service: Service, store: Store | None) -> Drift | None:
+        """The same, for a pass: by the policy, and never in the way of a deploy."""
+        if service.drift is DriftPolicy.OFF:
+            return None
+        try:
+            return self.look(service, store)
+        except GitopperError as exc:
+            log.warning("%s: its files could not be compared with their revision: %s", service.name, exc)
+            return None
+
+    def heal(self, service: Service, store: Store, drift: Drift, deployed: Deployed) -> Drift | None:
+        """Publish a fresh release in the place of one that drifted; return the drift that is left.
+
+        What can't be kept as a patch is not thrown away, so it is not healed.
+
+        Raises:
+            StepError: no fresh release can be made, published or taken now.
+        """
+        if not drift.complete or deployed.service.placement != service.placement:
+            return drift
+        at = self._now()
+        content = evolve(deployed.content, generation=deployed.content.generation + 1)
+        release = self._deploying.release(service, store, content)
+        with self._intents.hold(service.name):
+            self._publishing.publish(service, release, deployed)
+        taken = self._deploying.reload(service, release, first=False)
+        entry = Deploy(
+            service=service.name, at=at, before=deployed.revision, after=deployed.revision,
+            release=release.id, asked="drift", why="published files had drifted", files=drift.changes,
+            files_total=len(drift.changes), result=Result.HEALED,
+        )  # fmt: skip
+        self._state.record(taken.deployed, entry)
+        self._state.drift_healed(service.name, deployed.release)
+        self._tell("healed", deployed, drift)
+        return None
+
+    def _keep(self, deployed: Deployed, drift: Drift) -> None:
+        record = DriftRecord(
+            service=deployed.service.name, release=deployed.release, revision=deployed.revision,
+            at=self._now(), changes=drift.changes, patch=drift.patch,
+        )  # fmt: skip
+        if self._state.keep_drift(record):
+            self._tell("drift", deployed, drift)
+
+    def _tell(self, kind: str, deployed: Deployed, drift: Drift) -> None:
+        details = {
+            "revision": deployed.revision,
+            "files": len(drift.changes),
+            "first": drift.changes[0].path,
+        }
+        self._hooks.event(Event(kind=kind, service=deployed.service.name, details=details))
