@@ -16,7 +16,7 @@ from datetime import datetime
 
 from attrs import evolve, field, frozen
 
-from libgitopper.errors import CheckError, GitopperError, HealthError, StepError
+from libgitopper.errors import CheckError, GitopperError, HealthError, ReloadError, StepError
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents, Superseded
 from libgitopper.model import Attempt, Content, Deployed, Intent, IntentKind, Release, Service
@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 SHORT = 12
 FILES_KEPT = 1000
+AGAIN = "; not tried again before a change, or `do retry`"
 
 
 @frozen(kw_only=True)
@@ -141,6 +142,12 @@ class Deploying:
             self._take(order, release, course)
         except HealthError as exc:
             raise self._unhealthy(order, course, exc) from exc
+        except ReloadError as exc:
+            if order.service.health is None or order.view.deployed is None:
+                self._enter(order, course, Result.FAILED, str(exc))
+                raise
+            # Who watches a service's health wants it up: it may be down by now, as after a restart.
+            raise self._unhealthy(order, course, exc) from exc
         except CheckError as exc:
             raise self._unfit(order, course, exc) from exc
         except WatchEnded:
@@ -154,8 +161,8 @@ class Deploying:
 
     def stand_by(self, order: Order, rejection: Rejection) -> None:
         """Stay with what is deployed; bring it back where a crash came before that was done."""
-        deployed, view = order.view.deployed, order.view
-        if deployed and (view.attempt or view.published.release != deployed.release):
+        deployed = order.view.deployed
+        if deployed and order.view.attempt:
             deployed = self._take_back(order, deployed, _Course(at=self._now()), rejection.reason)
         raise rejected(rejection, deployed)
 
@@ -262,11 +269,12 @@ class Deploying:
         rejection = self._reject(order, "check", str(error))
         return CheckError(str(rejected(rejection, order.view.deployed)))
 
-    def _unhealthy(self, order: Order, course: _Course, error: HealthError) -> HealthError:
+    def _unhealthy(self, order: Order, course: _Course, error: HealthError | ReloadError) -> HealthError:
         """Remember content that the service is not healthy with, and go back; return the error to show."""
         deployed = order.view.deployed
         # Before anything is changed: a crash from here on must not try it again, but go back.
-        rejection = self._reject(order, "health", str(error))
+        step = "health" if isinstance(error, HealthError) else "reload"
+        rejection = self._reject(order, step, str(error))
         if deployed is None:
             self._enter(order, course, Result.FAILED, str(error))
             return HealthError(str(rejected(rejection, None)))
@@ -343,14 +351,15 @@ class Deploying:
 
 def rejected(rejection: Rejection, deployed: Deployed | None) -> StepError:
     """Return the error that shows a rejection: the same after the failure, in later passes, after a restart."""
-    revision = rejection.revision[:SHORT]
+    revision, reason = rejection.revision[:SHORT], rejection.reason
+    here = deployed.revision[:SHORT] if deployed else ""
     if rejection.step == "check":
-        where = f"; stays at {deployed.revision[:SHORT]}" if deployed else "; nothing is published"
-        return CheckError(f"{revision} failed its check: {rejection.reason}{where}")
+        where = f"stays at {here}" if here else "nothing is published"
+        return CheckError(f"{revision} failed its check: {reason}; {where}{AGAIN}")
     if deployed is None:
-        return HealthError(f"{revision}: {rejection.reason}; there is none to go back to")
+        return HealthError(f"{revision}: {reason}; there is nothing to go back to{AGAIN}")
     note = f", {deployed.note}" if deployed.note else ""
-    return HealthError(f"{revision}: {rejection.reason}; taken back to {deployed.revision[:SHORT]}{note}")
+    return HealthError(f"{revision}: {reason}; taken back to {here}{note}{AGAIN}")
 
 
 def _files(order: Order) -> Sequence[FileChange]:

@@ -144,10 +144,10 @@ class Reconciler:
         """Persist what the operator wants, and return it as it stands: with its time.
 
         On return it is on disk, and every later publish obeys it. Who asks for a rollback has a
-        reason: a release that was rejected before is tried again for it.
+        reason: where that very commit was rejected before, it is tried again.
         """
         if intent.kind is IntentKind.ROLLBACK:
-            self._state.pardon(service)
+            self._state.pardon(service, intent.revision)
         return self._intents.want(service, intent)
 
     def retry(self, service: str) -> int:

@@ -69,7 +69,7 @@ class Rejection:
     fingerprint: str
     """The service's settings then, as `Service.fingerprint`; with others it is tried again."""
     step: str
-    """``check`` or ``health``."""
+    """``check``, ``reload`` or ``health``."""
     reason: str
     """In the words of what rejected it."""
     at: datetime

@@ -66,7 +66,13 @@ class Memory(History):
                 (rejection.service, KEPT_REJECTIONS),
             )
 
-    def pardon(self, service: str) -> int:
-        """Persist that whatever was rejected for `service` may be tried again; return how much it was."""
+    def pardon(self, service: str, revision: str | None = None) -> int:
+        """Persist that what was rejected for `service` may be tried again; return how much it was.
+
+        With `revision`, only what that commit brought.
+        """
         with self._write() as connection:
-            return connection.execute("DELETE FROM rejection WHERE service = ?", (service,)).rowcount
+            return connection.execute(
+                "DELETE FROM rejection WHERE service = ?1 AND (?2 IS NULL OR revision = ?2)",
+                (service, revision),
+            ).rowcount
