@@ -40,7 +40,7 @@ from libgitopper import (
 )
 from libgitopper import Mapping as PathMapping
 
-__all__ = ["ENVIRONMENT", "CheckoutContract", "FetchContract", "Stage", "Upstream"]
+__all__ = ["ENVIRONMENT", "CheckoutContract", "FetchContract", "PluginContract", "Stage", "Upstream"]
 
 GIT_TIMEOUT_SECONDS = 60.0
 
@@ -193,7 +193,9 @@ class Stage:
         return self.hooks.checkout(CheckoutRequest(service=service, store=store, content=content))
 
 
-class _Contract:
+class PluginContract:
+    """The fixtures that the contracts of a git plugin share."""
+
     @pytest.fixture
     def plugin(self) -> object:
         """The plugin under test: override this."""
@@ -214,7 +216,7 @@ class _Contract:
         return Stage(hooks=hooks, upstream=upstream, url=address(upstream), root=tmp_path)
 
 
-class FetchContract(_Contract):
+class FetchContract(PluginContract):
     """What every plugin that implements `gitopper_fetch` must do."""
 
     def test_first_fetch_brings_the_tips_of_the_branches_that_exist(self, stage: Stage) -> None:
@@ -329,7 +331,7 @@ class FetchContract(_Contract):
             store.resolve(other, "main")
 
 
-class CheckoutContract(_Contract):
+class CheckoutContract(PluginContract):
     """What every plugin that implements `gitopper_checkout` must do."""
 
     def test_release_has_the_mapped_paths_and_no_others(self, stage: Stage) -> None:

@@ -10,6 +10,7 @@ import pytest
 from gitopper_plugins.dulwich import DulwichPlugin
 from libgitopper import Hooks
 from libgitopper.testing.git import CheckoutContract, FetchContract
+from libgitopper.testing.history import HistoryContract
 
 
 @pytest.fixture
@@ -26,6 +27,12 @@ class TestDulwichFetch(FetchContract):
 
 
 class TestDulwichCheckout(CheckoutContract):
+    @pytest.fixture
+    def plugin(self, dulwich_plugin: DulwichPlugin) -> object:
+        return dulwich_plugin
+
+
+class TestDulwichHistory(HistoryContract):
     @pytest.fixture
     def plugin(self, dulwich_plugin: DulwichPlugin) -> object:
         return dulwich_plugin

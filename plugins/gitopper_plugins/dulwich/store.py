@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from attrs import define, field, frozen
 from dulwich.objects import ObjectID
 
-from gitopper_plugins.dulwich import history, layout
+from gitopper_plugins.dulwich import ancestry, history, layout
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.objects import COMMIT, TREE, Entry, Objects
 from gitopper_plugins.dulwich.packs import SCRATCH, drop_damaged
 from gitopper_plugins.dulwich.releases import discard
 from gitopper_plugins.dulwich.scratch import hold, sweep
 from gitopper_plugins.dulwich.transport import Transport
-from libgitopper import CheckoutError, Content, Service, SourceError, TreeEntry
+from libgitopper import CheckoutError, Commit, Content, Service, SourceError, TreeEntry
 
 __all__ = ["SharedStore", "View"]
 
@@ -138,6 +138,16 @@ class View:
         """The one commit of `branch` whose hash starts with `prefix`; see `libgitopper.Store`."""
         tip = (self.shared.refs() or {}).get(branch)
         return history.resolve(self.shared.objects, prefix, branch, tip)
+
+    def commits(
+        self, revision: str, *, exclude: Collection[str] = (), limit: int = 1000
+    ) -> Sequence[Commit]:
+        """The commits of a range; see `libgitopper.Store`."""
+        return ancestry.commits(self.shared.objects, revision, exclude=exclude, limit=limit)
+
+    def is_ancestor(self, ancestor: str, revision: str) -> bool:
+        """Whether one descends from the other; see `libgitopper.Store`."""
+        return ancestry.is_ancestor(self.shared.objects, ancestor, revision)
 
     def discard(self, service: Service, keep: Collection[str]) -> None:
         """Delete releases; see `libgitopper.Store`."""
