@@ -9,66 +9,36 @@ service is not healthy, back to the release before, which is published and watch
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
-from libgitopper.errors import CheckError, GitopperError, HealthError, ReloadError, StepError
+from libgitopper.errors import CheckError, HealthError, ReloadError, StepError
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents, Superseded
-from libgitopper.model import Attempt, Content, Deployed, Intent, IntentKind, Release, Service
-from libgitopper.planner import Plan
+from libgitopper.ledger import Ledger, rejected
+from libgitopper.model import Content, Deployed, IntentKind, Release, Service
+from libgitopper.orders import Course, Order
 from libgitopper.publishing import Publishing, placed_as, release_of
-from libgitopper.records import Deploy, Rejection, Result
-from libgitopper.repository import FileChange, Store
+from libgitopper.records import Rejection, Result
+from libgitopper.repository import Store
 from libgitopper.requests import (
+    Accepted,
     CheckoutRequest,
     CheckRequest,
     DriftRequest,
     Event,
     InstallRequest,
-    Published,
     ReloadRequest,
     VerifyRequest,
 )
 from libgitopper.state import StateStore
 from libgitopper.watching import HealthWatch, WatchEnded
 
-__all__ = ["Deploying", "Order", "View", "rejected"]
+__all__ = ["Deploying"]
 
 log = logging.getLogger(__name__)
-
-SHORT = 12
-FILES_KEPT = 1000
-AGAIN = "; not tried again before a change, or `do retry`"
-
-
-@frozen(kw_only=True)
-class View:
-    """What a pass sees before it decides."""
-
-    intent: Intent
-    deployed: Deployed | None
-    attempt: Attempt | None
-    published: Published
-
-
-@frozen(kw_only=True)
-class Order:
-    """What is to be deployed, and what was there when that was decided."""
-
-    service: Service
-    store: Store
-    target: Content
-    plan: Plan
-    view: View
-    asked: str
-    """Who or what asked for it."""
-    still: Callable[[], bool]
-    """False once the settings of the service are past."""
 
 
 @frozen(kw_only=True)
@@ -81,22 +51,6 @@ class Taken:
     """What was done, for the log."""
 
 
-@frozen(kw_only=True)
-class _Course:
-    """How a deploy goes: when it began, and how long each step took."""
-
-    at: datetime
-    seconds: dict[str, float] = field(factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 6)
-
-
 class Deploying:
     """Carries out what a pass decided."""
 
@@ -107,6 +61,7 @@ class Deploying:
         state: StateStore,
         intents: Intents,
         publishing: Publishing,
+        ledger: Ledger,
         watch: HealthWatch,
         now: Callable[[], datetime],
     ) -> None:
@@ -114,6 +69,7 @@ class Deploying:
         self._state = state
         self._intents = intents
         self._publishing = publishing
+        self._ledger = ledger
         self._watch = watch
         self._now = now
         self._installed: set[tuple[str, str]] = set()
@@ -134,7 +90,7 @@ class Deploying:
             StepError: a step refused; what that means is on record.
             Superseded: the operator changed their mind meanwhile.
         """
-        course = _Course(at=self._now())
+        course = Course(at=self._now())
         try:
             release = self._make(order, course)
             with course.step("publish"), self._intents.gate(order.service.name, order.view.intent):
@@ -143,8 +99,8 @@ class Deploying:
         except HealthError as exc:
             raise self._unhealthy(order, course, exc) from exc
         except ReloadError as exc:
-            if order.service.health is None or order.view.deployed is None:
-                self._enter(order, course, Result.FAILED, str(exc))
+            if order.service.health is None or not order.view.deployed or not order.is_news(order.release):
+                self._ledger.failed(order, course, str(exc))
                 raise
             # Who watches a service's health wants it up: it may be down by now, as after a restart.
             raise self._unhealthy(order, course, exc) from exc
@@ -152,10 +108,10 @@ class Deploying:
             raise self._unfit(order, course, exc) from exc
         except WatchEnded:
             error = "ended while its health was watched: something else is wanted now"
-            self._enter(order, course, Result.FAILED, error)
+            self._ledger.failed(order, course, error)
             raise Superseded from None
         except StepError as exc:
-            self._enter(order, course, Result.FAILED, str(exc))
+            self._ledger.failed(order, course, str(exc))
             raise
         self._discard(order, release.id)
 
@@ -163,7 +119,7 @@ class Deploying:
         """Stay with what is deployed; bring it back where a crash came before that was done."""
         deployed = order.view.deployed
         if deployed and order.view.attempt:
-            deployed = self._take_back(order, deployed, _Course(at=self._now()), rejection.reason)
+            deployed = self._take_back(order, deployed, Course(at=self._now()), rejection.reason)
         raise rejected(rejection, deployed)
 
     def install(self, service: Service) -> None:
@@ -197,7 +153,7 @@ class Deploying:
     def release(
         self, service: Service, store: Store, content: Content, *, shown: str | None = None
     ) -> Release:
-        """Make the release. One of an earlier time is used again only if its files are still what they were.
+        """Make the release. One of an earlier time is used again only while its files are what they were.
 
         `shown` is the release that is published now: in its place no other can be made.
         """
@@ -215,7 +171,7 @@ class Deploying:
             )
             content = evolve(content, generation=content.generation + 1)
 
-    def _make(self, order: Order, course: _Course) -> Release:
+    def _make(self, order: Order, course: Course) -> Release:
         """Do all that comes before anybody sees the release."""
         with course.step("verify"):
             self._verify(order)
@@ -242,46 +198,56 @@ class Deploying:
         if judged and intent.kind is IntentKind.TRACK and floor != request.revision:
             self._state.accept(service.name, source, request.revision)
 
-    def _take(self, order: Order, release: Release, course: _Course) -> None:
+    def _take(self, order: Order, release: Release, course: Course) -> None:
         """Make the service take the release; only when it is healthy with it, it is deployed."""
         service, name = order.service, order.service.name
         with course.step("reload"):
             taken = self.reload(service, release, first=order.view.deployed is None)
         with course.step("health"):
-            notes = self._watch.run(
-                service, release, since=taken.deployed.at,
-                still=lambda: order.still() and self._state.intent(name) == order.view.intent,
-            )  # fmt: skip
+            notes = self._healthy(order, release, since=taken.deployed.at)
         told = [note for note in (taken.deployed.note, *(accepted.note for accepted in notes)) if note]
         deployed = evolve(taken.deployed, note="; ".join(told))
         # Written last: a crash before this line repeats the reload.
-        self._state.record(deployed, self._entry(order, course, Result.DEPLOYED, release=release.id))
+        self._state.record(deployed, self._ledger.entry(order, course, Result.DEPLOYED, release=release.id))
         self._tell(
             "deployed", name, revision=deployed.revision, release=release.id, why=order.plan.why,
             asked=order.asked, did=taken.did, note=deployed.note, seconds=sum(course.seconds.values()),
         )  # fmt: skip
 
-    def _unfit(self, order: Order, course: _Course, error: CheckError) -> CheckError:
+    def _healthy(self, order: Order, release: Release, *, since: datetime) -> Sequence[Accepted]:
+        """Watch until the service is healthy; if it is not with what it had before, there is no way back."""
+        name, intent = order.service.name, order.view.intent
+        try:
+            return self._watch.run(
+                order.service, release, since=since,
+                still=lambda: order.still() and self._state.intent(name) == intent,
+            )  # fmt: skip
+        except HealthError as exc:
+            if order.is_news(release.id):
+                raise
+            return (Accepted(note=str(exc)),)
+
+    def _unfit(self, order: Order, course: Course, error: CheckError) -> CheckError:
         """Remember content that is not fit to be published; return the error to show."""
-        self._enter(order, course, Result.FAILED, str(error))
+        self._ledger.failed(order, course, str(error))
         if error.retryable:
             return error
-        rejection = self._reject(order, "check", str(error))
+        rejection = self._ledger.reject(order, "check", str(error))
         return CheckError(str(rejected(rejection, order.view.deployed)))
 
-    def _unhealthy(self, order: Order, course: _Course, error: HealthError | ReloadError) -> HealthError:
+    def _unhealthy(self, order: Order, course: Course, error: HealthError | ReloadError) -> HealthError:
         """Remember content that the service is not healthy with, and go back; return the error to show."""
         deployed = order.view.deployed
         # Before anything is changed: a crash from here on must not try it again, but go back.
         step = "health" if isinstance(error, HealthError) else "reload"
-        rejection = self._reject(order, step, str(error))
+        rejection = self._ledger.reject(order, step, str(error))
         if deployed is None:
-            self._enter(order, course, Result.FAILED, str(error))
+            self._ledger.failed(order, course, str(error))
             return HealthError(str(rejected(rejection, None)))
         back = self._take_back(order, deployed, course, str(error))
         return HealthError(str(rejected(rejection, back)))
 
-    def _take_back(self, order: Order, deployed: Deployed, course: _Course, why: str) -> Deployed:
+    def _take_back(self, order: Order, deployed: Deployed, course: Course, why: str) -> Deployed:
         """Publish what is deployed again, and make the service take it, watched in the same way.
 
         Raises:
@@ -297,7 +263,7 @@ class Deploying:
             except HealthError as exc:
                 again = evolve(again, note=f"with that {exc}")
                 why = f"{why}; {again.note}"
-        self._state.record(again, self._entry(order, course, Result.TAKEN_BACK, error=why))
+        self._state.record(again, self._ledger.entry(order, course, Result.TAKEN_BACK, error=why))
         self._tell(
             "taken-back",
             service.name,
@@ -306,35 +272,6 @@ class Deploying:
             error=why,
         )
         return again
-
-    def _reject(self, order: Order, step: str, reason: str) -> Rejection:
-        rejection = Rejection(
-            service=order.service.name, release=order.target.release_id(order.service), revision=order.target.revision,
-            fingerprint=order.service.fingerprint, step=step, reason=reason, at=self._now(),
-        )  # fmt: skip
-        self._state.reject(rejection)
-        self._tell(
-            "rejected", rejection.service, revision=rejection.revision, step=step, error=rejection.reason
-        )
-        return rejection
-
-    def _enter(self, order: Order, course: _Course, result: Result, error: str) -> None:
-        """Put a deploy that failed on record; it has failed, whether that can be written or not."""
-        try:
-            self._state.add_deploy(self._entry(order, course, result, error=error))
-        except GitopperError as exc:
-            log.warning("%s: its history could not be written: %s", order.service.name, exc)
-
-    def _entry(
-        self, order: Order, course: _Course, result: Result, *, error: str = "", release: str = ""
-    ) -> Deploy:
-        deployed, files = order.view.deployed, _files(order)
-        return Deploy(
-            service=order.service.name, at=course.at, before=deployed.revision if deployed else None,
-            after=order.target.revision, release=release or order.target.release_id(order.service),
-            asked=order.asked, why=order.plan.why, files=tuple(files[:FILES_KEPT]),
-            files_total=len(files), seconds=course.seconds, result=result, error=error,
-        )  # fmt: skip
 
     def _discard(self, order: Order, live: str) -> None:
         """Remove the releases that are past keeping; a failure costs disk, not the deploy."""
@@ -347,26 +284,3 @@ class Deploying:
 
     def _tell(self, kind: str, service: str, **details: object) -> None:
         self._hooks.event(Event(kind=kind, service=service, details=details))
-
-
-def rejected(rejection: Rejection, deployed: Deployed | None) -> StepError:
-    """Return the error that shows a rejection: the same after the failure, in later passes, after a restart."""
-    revision, reason = rejection.revision[:SHORT], rejection.reason
-    here = deployed.revision[:SHORT] if deployed else ""
-    if rejection.step == "check":
-        where = f"stays at {here}" if here else "nothing is published"
-        return CheckError(f"{revision} failed its check: {reason}; {where}{AGAIN}")
-    if deployed is None:
-        return HealthError(f"{revision}: {reason}; there is nothing to go back to{AGAIN}")
-    note = f", {deployed.note}" if deployed.note else ""
-    return HealthError(f"{revision}: {reason}; taken back to {here}{note}{AGAIN}")
-
-
-def _files(order: Order) -> Sequence[FileChange]:
-    """What the deploy changes; unknown where the store no longer has what was deployed."""
-    deployed = order.view.deployed
-    try:
-        return order.store.changes(deployed.content if deployed else None, order.target)
-    except Exception as exc:  # noqa: BLE001 - it is for the history alone, and must not fail a deploy
-        log.warning("%s: which files changed is not known: %s", order.service.name, exc)
-        return ()

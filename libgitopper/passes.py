@@ -16,12 +16,13 @@ from datetime import datetime
 
 from attrs import evolve, frozen
 
-from libgitopper.deploying import Deploying, Order, View
+from libgitopper.deploying import Deploying
 from libgitopper.drifting import Drifting
 from libgitopper.errors import PublishError, SourceError, StepError
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents, Superseded
 from libgitopper.model import Attempt, Content, Deployed, Service
+from libgitopper.orders import Order, View
 from libgitopper.planner import Plan, Reason, Verb, aim, in_line, make_plan, may_wait
 from libgitopper.publishing import Publishing, placed_as, release_of
 from libgitopper.repository import Store

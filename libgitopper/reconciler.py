@@ -13,6 +13,7 @@ from libgitopper.drifting import Drifting
 from libgitopper.errors import GitopperError, StepError
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents
+from libgitopper.ledger import Ledger
 from libgitopper.locks import NamedLocks
 from libgitopper.model import Attempt, Deployed, Intent, IntentKind, Service, Watch
 from libgitopper.passes import Found, Pass, Passes, Peer
@@ -68,7 +69,7 @@ class Reconciler:
         publishing = Publishing(hooks=hooks, state=state)
         self._deploying = Deploying(
             hooks=hooks, state=state, intents=self._intents, publishing=publishing,
-            watch=HealthWatch(hooks=hooks), now=now,
+            ledger=Ledger(hooks=hooks, state=state, now=now), watch=HealthWatch(hooks=hooks), now=now,
         )  # fmt: skip
         self._drifting = Drifting(
             hooks=hooks, state=state, intents=self._intents, publishing=publishing,
@@ -151,7 +152,7 @@ class Reconciler:
         return self._intents.want(service, intent)
 
     def retry(self, service: str) -> int:
-        """Let content that was rejected before be tried again, from the next pass on; return how much it was."""
+        """Let what was rejected before be tried again, from the next pass on; return how much it was."""
         return self._state.pardon(service)
 
     def drift(self, service: Service, store: Store | None) -> Drift | None:
