@@ -22,8 +22,8 @@ from pathlib import Path
 from attrs import frozen
 from dulwich.objects import ObjectID
 
+from gitopper_plugins.dulwich.blobs import bring_blobs
 from gitopper_plugins.dulwich.channel import Deadline
-from gitopper_plugins.dulwich.fetch import bring_blobs
 from gitopper_plugins.dulwich.gitindex import IndexEntry, present
 from gitopper_plugins.dulwich.objects import BLOB
 from gitopper_plugins.dulwich.releases import SCRATCH

@@ -1,37 +1,33 @@
-"""Bringing a store up to date with its upstream, and bringing in file contents that it lacks."""
+"""Bringing a store up to date with its upstream."""
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import logging
 import os
 import urllib.parse
-from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
 
 from dulwich.objects import ObjectID
 from dulwich.refs import Ref, check_ref_format
 
 from gitopper_plugins.dulwich import layout
+from gitopper_plugins.dulwich.blobs import explained
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.credentials import without_userinfo
 from gitopper_plugins.dulwich.history import haves
 from gitopper_plugins.dulwich.http import HttpTransport
 from gitopper_plugins.dulwich.packs import consolidate, receive
-from gitopper_plugins.dulwich.pkt import GarbledError, RefusedError
-from gitopper_plugins.dulwich.protocol import Haves, Session, ls_refs, pack_of
+from gitopper_plugins.dulwich.pkt import GarbledError
+from gitopper_plugins.dulwich.protocol import Session, ls_refs, pack_of
 from gitopper_plugins.dulwich.store import SharedStore, View
 from gitopper_plugins.dulwich.transport import CommandTransport, GitTransport, Transport, parse_ssh
-from libgitopper import CommandError, FetchRequest, Service, SourceError, StepError
+from libgitopper import FetchRequest, SourceError
 
-__all__ = ["bring_blobs", "fetch", "open_offline", "transport_for"]
+__all__ = ["fetch", "open_offline", "transport_for"]
 
 log = logging.getLogger(__name__)
 
 GIT_PORT = 9418
-# A server takes the wants of one request into memory; this many are a few megabytes.
-BLOBS_PER_REQUEST = 50_000
 
 
 def transport_for(upstream: str) -> Transport | None:
@@ -76,7 +72,7 @@ def fetch(store: SharedStore, request: FetchRequest) -> View:
     """
     deadline = Deadline.after(request.timeout_seconds)
     _check_branches(store.upstream, request.branches)
-    with _explained(store.upstream, request.timeout_seconds):
+    with explained(store.upstream, request.timeout_seconds):
         branch = min(request.branches, default="main")
         store.prepare(branch)
         with store.exclusive(deadline):
@@ -141,60 +137,3 @@ def _record(
             store.objects.refresh()
     except (OSError, KeyError, ValueError) as exc:
         log.warning("the packs of %s could not be merged: %s", store.path, exc)
-
-
-def bring_blobs(store: SharedStore, blobs: Collection[ObjectID], service: Service) -> None:
-    """See to it that the file contents `blobs` are in the store: one request, or none.
-
-    Not under the lock of the store: a poll that hangs holds up no checkout.
-
-    Raises:
-        SourceError: some are missing, and upstream can't give them now.
-    """
-    missing = store.objects.missing(blobs)
-    if not missing:
-        return
-    source = service.source
-    deadline = Deadline.after(service.timeout_seconds)
-    with _explained(store.upstream, service.timeout_seconds):
-        for start in range(0, len(missing), BLOBS_PER_REQUEST):
-            wants = missing[start : start + BLOBS_PER_REQUEST]
-            # No haves: a server that knows our commits takes their files for known, too.
-            with store.transport.session(source.credentials, deadline) as session:
-                chunks = pack_of(session, wants, Haves(), filtered=False)
-                receive(store.path, chunks, promisor=layout.is_partial(store.path))
-    if missing := store.objects.missing(missing):
-        raise SourceError(
-            f"{store.upstream}: it does not give {len(missing)} file contents, as {missing[0].decode()}"
-        )
-
-
-@contextlib.contextmanager
-def _explained(upstream: str, timeout_seconds: float) -> Iterator[None]:
-    """Turn whatever goes wrong on the way to `upstream` into a `SourceError` that tells what to do."""
-    try:
-        yield
-    except TimeoutError as exc:
-        raise SourceError(
-            f"{upstream}: no complete answer within {timeout_seconds:g} s;"
-            " see whether it can be reached from this host, or allow more time with `timeout`"
-        ) from exc
-    except RefusedError as exc:
-        raise SourceError(f"{upstream}: it refuses: {exc}") from exc
-    except GarbledError as exc:
-        raise SourceError(f"{upstream}: {exc}") from exc
-    except http.client.HTTPException as exc:
-        raise SourceError(f"{upstream}: the answer is cut short ({type(exc).__name__})") from exc
-    except CommandError as exc:
-        raise SourceError(f"{upstream}: {exc}", retryable=exc.retryable) from exc
-    except StepError:
-        raise
-    except OSError as exc:
-        raise SourceError(_about(exc, upstream)) from exc
-
-
-def _about(exc: OSError, upstream: str) -> str:
-    why = exc.strerror or str(exc)
-    if exc.filename:
-        return f"the store of {upstream} can't be written: {Path(exc.filename)}: {why}"
-    return f"{upstream}: {why}"

@@ -29,13 +29,20 @@ from libgitopper import CheckoutError, Content, Service
 __all__ = [
     "DIRECTORY",
     "FILE",
+    "MAX_DEPTH",
+    "MAX_ITEMS",
     "SUBMODULE",
     "SYMLINK",
     "Item",
     "check_symlink",
+    "checked",
+    "inside",
     "items",
     "kind_of",
     "mapped_paths",
+    "names_a_file",
+    "plain_mode",
+    "refused",
 ]
 
 DIRECTORY, FILE, SYMLINK, SUBMODULE = 0o040000, 0o100000, 0o120000, 0o160000
@@ -66,10 +73,11 @@ class Item:
 def mapped_paths(service: Service) -> dict[bytes, bool]:
     """Each mapped path of the repository, and whether it is a file; without those inside of others."""
     paths = {m.link.encode("utf-8", "surrogateescape"): m.file for m in service.mappings}
-    return {path: file for path, file in paths.items() if not _inside(path, paths)}
+    return {path: file for path, file in paths.items() if not inside(path, paths)}
 
 
-def _inside(path: bytes, others: Collection[bytes]) -> bool:
+def inside(path: bytes, others: Collection[bytes]) -> bool:
+    """True when `path` is below one of `others`."""
     return any(path.startswith(other + b"/") for other in others)
 
 
@@ -85,7 +93,7 @@ def items(objects: Objects, service: Service, content: Content) -> list[Item]:
         for name in path.split(b"/"):
             _check_name(name, path)
         root = roots[path]
-        top = Item(path, _plain_mode(root.mode), ObjectID(root.id.encode()), 0)
+        top = Item(path, plain_mode(root.mode), ObjectID(root.id.encode()), 0)
         for item in _walk(objects, top, roots):
             found.append(item)
             if len(found) > MAX_ITEMS:
@@ -101,12 +109,17 @@ def _walk(objects: Objects, top: Item, roots: Collection[bytes]) -> Iterator[Ite
         if item.mode != DIRECTORY:
             continue
         depth = 0 if item.path in roots else item.depth
-        for entry in _checked(objects.entries(item.id), item.path):
+        for entry in checked(objects.entries(item.id), item.path):
             below = depth + 1 if kind_of(entry.mode) == DIRECTORY else depth
-            waiting.append(Item(item.path + b"/" + entry.name, _plain_mode(entry.mode), entry.id, below))
+            waiting.append(Item(item.path + b"/" + entry.name, plain_mode(entry.mode), entry.id, below))
 
 
-def _checked(entries: list[Entry], path: bytes) -> Iterator[Entry]:
+def checked(entries: list[Entry], path: bytes) -> Iterator[Entry]:
+    """The entries of the directory `path`, each found to be safe.
+
+    Raises:
+        CheckoutError: one is refused.
+    """
     if path.count(b"/") >= MAX_DEPTH:
         raise refused(path, f"it is more than {MAX_DEPTH} directories deep")
     names = set()
@@ -121,11 +134,11 @@ def _checked(entries: list[Entry], path: bytes) -> Iterator[Entry]:
 
 
 def _check_name(name: bytes, path: bytes) -> None:
-    if not name or b"/" in name or b"\0" in name or not _names_a_file(name):
+    if not name or b"/" in name or b"\0" in name or not names_a_file(name):
         raise refused(path, f"the name {name.decode(errors='backslashreplace')!r} in it is not safe")
 
 
-def _names_a_file(name: bytes) -> bool:
+def names_a_file(name: bytes) -> bool:
     """False for ``.``, ``..`` and whatever a file system could take for ``.git``; as git's own fsck."""
     if not validate_path_element_default(name) or not validate_path_element_ntfs(name):
         return False
@@ -136,7 +149,7 @@ def _names_a_file(name: bytes) -> bool:
     return validate_path_element_hfs(name)
 
 
-def _plain_mode(mode: int) -> int:
+def plain_mode(mode: int) -> int:
     """The mode as git would record it anew: old repositories have 0o100664 and the like."""
     if kind_of(mode) != FILE:
         return kind_of(mode)

@@ -1,0 +1,83 @@
+"""Bringing in file contents that a store lacks, and telling what went wrong on the way to its upstream."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dulwich.objects import ObjectID
+
+from gitopper_plugins.dulwich import layout
+from gitopper_plugins.dulwich.channel import Deadline
+from gitopper_plugins.dulwich.packs import receive
+from gitopper_plugins.dulwich.pkt import GarbledError, RefusedError
+from gitopper_plugins.dulwich.protocol import Haves, pack_of
+from libgitopper import CommandError, Service, SourceError, StepError
+
+if TYPE_CHECKING:  # a store brings blobs in, too
+    from gitopper_plugins.dulwich.store import SharedStore
+
+__all__ = ["bring_blobs", "explained"]
+
+# A server takes the wants of one request into memory; this many are a few megabytes.
+BLOBS_PER_REQUEST = 50_000
+
+
+def bring_blobs(store: SharedStore, blobs: Collection[ObjectID], service: Service) -> None:
+    """See to it that the file contents `blobs` are in the store: one request, or none.
+
+    Not under the lock of the store: a poll that hangs holds up no checkout.
+
+    Raises:
+        SourceError: some are missing, and upstream can't give them now.
+    """
+    missing = store.objects.missing(blobs)
+    if not missing:
+        return
+    source = service.source
+    deadline = Deadline.after(service.timeout_seconds)
+    with explained(store.upstream, service.timeout_seconds):
+        for start in range(0, len(missing), BLOBS_PER_REQUEST):
+            wants = missing[start : start + BLOBS_PER_REQUEST]
+            # No haves: a server that knows our commits takes their files for known, too.
+            with store.transport.session(source.credentials, deadline) as session:
+                chunks = pack_of(session, wants, Haves(), filtered=False)
+                receive(store.path, chunks, promisor=layout.is_partial(store.path))
+    if missing := store.objects.missing(missing):
+        raise SourceError(
+            f"{store.upstream}: it does not give {len(missing)} file contents, as {missing[0].decode()}"
+        )
+
+
+@contextlib.contextmanager
+def explained(upstream: str, timeout_seconds: float) -> Iterator[None]:
+    """Turn whatever goes wrong on the way to `upstream` into a `SourceError` that tells what to do."""
+    try:
+        yield
+    except TimeoutError as exc:
+        raise SourceError(
+            f"{upstream}: no complete answer within {timeout_seconds:g} s;"
+            " see whether it can be reached from this host, or allow more time with `timeout`"
+        ) from exc
+    except RefusedError as exc:
+        raise SourceError(f"{upstream}: it refuses: {exc}") from exc
+    except GarbledError as exc:
+        raise SourceError(f"{upstream}: {exc}") from exc
+    except http.client.HTTPException as exc:
+        raise SourceError(f"{upstream}: the answer is cut short ({type(exc).__name__})") from exc
+    except CommandError as exc:
+        raise SourceError(f"{upstream}: {exc}", retryable=exc.retryable) from exc
+    except StepError:
+        raise
+    except OSError as exc:
+        raise SourceError(_about(exc, upstream)) from exc
+
+
+def _about(exc: OSError, upstream: str) -> str:
+    why = exc.strerror or str(exc)
+    if exc.filename:
+        return f"the store of {upstream} can't be written: {Path(exc.filename)}: {why}"
+    return f"{upstream}: {why}"
