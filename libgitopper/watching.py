@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from datetime import datetime
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from libgitopper.errors import GitopperError, HealthError, PluginError
 from libgitopper.hooks import Hooks
@@ -45,6 +46,12 @@ class _Seen:
     trouble: str = ""
     """What the last probe that was not good told."""
 
+    def then(self, answers: tuple[Accepted, ...] | str, now: float) -> _Seen:
+        """Return what is known after one more probe, which ended at `now`."""
+        if isinstance(answers, str):
+            return _Seen(trouble=answers)
+        return self if self.good_since is not None else _Seen(good_since=now, trouble=self.trouble)
+
 
 class HealthWatch:
     """Probes a service until it is healthy without interruption for as long as it has to be."""
@@ -76,54 +83,38 @@ class HealthWatch:
         health = service.health or Health()
         _check_possible(health)
         longest = min(service.timeout_seconds, max(PROBE_SECONDS, health.within_seconds / 3))
+        request = HealthRequest(service=service, release=release, since=since, timeout_seconds=longest)
         left, seen = health.within_seconds, _Seen()
         deadline = self._clock() + left
         while left >= SHORTEST_SECONDS:
             _check(still, service)
-            seconds = min(left, longest)
-            answers = self._probe(
-                HealthRequest(service=service, release=release, since=since, timeout_seconds=seconds)
-            )
-            seen = self._with(seen, answers)
-            if isinstance(answers, tuple) and self._enough(seen, answers, health):
+            answers = self._probe(evolve(request, timeout_seconds=min(left, longest)))
+            seen = seen.then(answers, self._clock())
+            owed = self._owed(seen, health)
+            if isinstance(answers, tuple) and owed <= 0:
                 return answers
-            self._pause(self._until_next(seen, health), deadline, lambda: _check(still, service))
+            self._pause(min(health.interval_seconds, owed), deadline, lambda: _check(still, service))
             left = deadline - self._clock()
         raise HealthError(_verdict(seen, health, self._clock()), service=service.name)
 
     def _probe(self, request: HealthRequest) -> tuple[Accepted, ...] | str:
-        """Return the answers of the plugins, or what is wrong."""
+        """Return the answers of the plugins (none, where nobody watches), or what is wrong."""
         try:
             return self._hooks.health(request)
         except PluginError:
             raise  # nobody can tell, and waiting will not change that
         except GitopperError as exc:
-            return str(exc)
+            return " ".join(str(exc).split())  # shown beside the state, in one line
         except Exception as exc:
-            log.exception(
-                "%s: a probe of its health failed in a way that nobody foresaw", request.service.name
-            )
+            name = request.service.name
+            log.exception("%s: a probe of its health failed in a way that nobody foresaw", name)
             return f"internal error: {type(exc).__name__}: {exc}"
 
-    def _with(self, seen: _Seen, answers: tuple[Accepted, ...] | str) -> _Seen:
-        if isinstance(answers, str):
-            return _Seen(trouble=answers)
-        if seen.good_since is not None:
-            return seen
-        return _Seen(good_since=self._clock(), trouble=seen.trouble)
-
-    def _enough(self, seen: _Seen, answers: tuple[Accepted, ...], health: Health) -> bool:
-        if not answers and not seen.trouble:
-            return True  # nobody watches
-        return seen.good_since is not None and self._clock() - seen.good_since >= health.stable_for_seconds
-
-    def _until_next(self, seen: _Seen, health: Health) -> float:
-        """Seconds until the next probe: the interval, or less where that is enough to be sure."""
+    def _owed(self, seen: _Seen, health: Health) -> float:
+        """Seconds that it still has to stay healthy."""
         if seen.good_since is None:
-            return health.interval_seconds
-        return min(
-            health.interval_seconds, max(seen.good_since + health.stable_for_seconds - self._clock(), 0.0)
-        )
+            return math.inf
+        return max(seen.good_since + health.stable_for_seconds - self._clock(), 0.0)
 
     def _pause(self, seconds: float, deadline: float, check: Callable[[], None]) -> None:
         """Sleep `seconds`, but not over the last look before the deadline, nor over the deadline."""

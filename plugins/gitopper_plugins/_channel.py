@@ -1,0 +1,149 @@
+"""Connections on which every operation ends by a deadline, however slowly the other side drips."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import queue
+import select
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, BinaryIO, Literal, TypeAlias, cast
+
+from attrs import define, frozen
+
+__all__ = ["Channel", "Deadline", "dial"]
+
+AddressInfo: TypeAlias = tuple[Any, ...]
+"""As `socket.getaddrinfo` has it."""
+
+
+@frozen
+class Deadline:
+    """A moment by which something must be done."""
+
+    at: float
+    """On the monotonic clock."""
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        """The moment that is `seconds` from now."""
+        return cls(time.monotonic() + seconds)
+
+    def remaining(self) -> float:
+        """Seconds that are left, more than 0.
+
+        Raises:
+            TimeoutError: none are.
+        """
+        left = self.at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+
+def dial(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """Connect to the first address of `host` that answers; each gets its share of the time.
+
+    Raises:
+        OSError: none does; also TimeoutError.
+    """
+    addresses = _look_up(host, port, deadline)
+    failure: OSError = OSError(f"{host} has no address")
+    for left, (family, kind, proto, _, address) in zip(
+        range(len(addresses), 0, -1), addresses, strict=True
+    ):
+        sock = socket.socket(family, kind, proto)
+        try:
+            sock.settimeout(deadline.remaining() / left)
+            sock.connect(address)
+            _refuse_ourselves(sock)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as exc:
+            sock.close()
+            failure = exc
+        else:
+            return sock
+    raise failure
+
+
+def _look_up(host: str, port: int, deadline: Deadline) -> Sequence[AddressInfo]:
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        pass  # a name: to be asked for
+    answers: queue.SimpleQueue[Sequence[AddressInfo] | OSError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as exc:
+            answers.put(exc)
+
+    # The resolver has deadlines of its own, and they are long: when ours is over, it is left alone with it.
+    threading.Thread(target=ask, name=f"look up {host}", daemon=True).start()
+    try:
+        answer = answers.get(timeout=deadline.remaining())
+    except queue.Empty:
+        raise TimeoutError(f"the name {host} was not looked up in time") from None
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
+
+
+def _refuse_ourselves(sock: socket.socket) -> None:
+    """Refuse a connection that met itself: on loopback the kernel may pick that very port as its source."""
+    if sock.getsockname() == sock.getpeername():
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+
+
+@define(eq=False)
+class Channel:
+    """A connected socket with a deadline that moves on with each exchange.
+
+    It has just what `http.client` asks of a socket, so that it can stand in for one.
+    """
+
+    sock: socket.socket
+    deadline: Deadline
+
+    def sendall(self, data: Any) -> None:
+        """Send all of `data`."""
+        self.sock.settimeout(self.deadline.remaining())
+        self.sock.sendall(data)
+
+    def makefile(self, mode: Literal["rb"] = "rb", _buffering: int = -1) -> BinaryIO:
+        """A buffered reader; the socket stays open until this, too, is closed."""
+        raw = cast(io.RawIOBase, self.sock.makefile(mode, buffering=0))
+        return io.BufferedReader(_BoundedReader(self, raw), 64 * 1024)
+
+    def close(self) -> None:
+        """Close; readers that are open may still read what came."""
+        self.sock.close()
+
+    def idle(self) -> bool:
+        """True when the other side neither sent anything unasked nor hung up."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN | select.POLLHUP | select.POLLERR)
+        return not poll.poll(0)
+
+
+class _BoundedReader(io.RawIOBase):
+    def __init__(self, channel: Channel, raw: io.RawIOBase) -> None:
+        super().__init__()
+        self._channel = channel
+        self._raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._channel.sock.settimeout(self._channel.deadline.remaining())
+        return cast("int | None", self._raw.readinto(buffer))
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
