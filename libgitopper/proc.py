@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import math
 import os
+import select
 import shlex
 import signal
+import struct
 import subprocess
-import tempfile
+import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +25,11 @@ __all__ = ["Completed", "end", "run", "spawn"]
 
 OUTPUT_LIMIT_BYTES = 64 * 1024
 GRACE_SECONDS = 2.0
+
+# How often to look whether a process has ended, where the kernel can't tell (before Linux 5.3).
+LOOK_SECONDS = 0.05
+# The kernel takes milliseconds, in 31 bits.
+LONGEST_SECONDS = 3600.0
 
 
 @frozen(kw_only=True)
@@ -64,24 +73,25 @@ def run(
 ) -> Completed:
     """Run `argv` to its end and return how it ended; its whole process group goes with it.
 
-    Output goes to a file, not a pipe: a grandchild that keeps the stream open can't hold us up.
+    However much it prints, the last 64 KiB are kept and nothing is written to disk. It has ended
+    when its first process has: a grandchild that keeps the stream open does not hold us up.
 
     Raises:
         CommandError: it could not be started, or had not ended after `timeout_seconds`.
     """
     started = time.monotonic()
-    with tempfile.TemporaryFile() as output:
-        with spawn(argv, cwd=cwd, env=env, stdin=stdin, stdout=output, stderr=subprocess.STDOUT) as process:
-            try:
-                code = process.wait(timeout_seconds)
-            except subprocess.TimeoutExpired:
-                end(process)
-                text = _tail(output)
-                message = f"{shlex.join(argv)}: not done after {timeout_seconds:g} s, ended"
-                raise CommandError(message, output=text) from None
-        return Completed(
-            argv=tuple(argv), code=code, output=_tail(output), seconds=time.monotonic() - started
-        )
+    with spawn(argv, cwd=cwd, env=env, stdin=stdin, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None  # noqa: S101 - it is a pipe by default
+        output = _Tail(process.stdout.fileno())
+        if not _follow(process, output, started + timeout_seconds):
+            _signal_group(process.pid, signal.SIGTERM)
+            # Still read: it may have something to say, and would hang on a full pipe.
+            _follow(process, output, time.monotonic() + GRACE_SECONDS)
+            _kill(process)
+            message = f"{shlex.join(argv)}: not done after {timeout_seconds:g} s, ended"
+            raise CommandError(message, output=output.finish())
+        text, seconds = output.finish(), time.monotonic() - started
+        return Completed(argv=tuple(argv), code=process.returncode, output=text, seconds=seconds)
 
 
 @contextlib.contextmanager
@@ -124,9 +134,73 @@ def end(process: subprocess.Popen[bytes]) -> None:
         _signal_group(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE_SECONDS)
+    _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
     # Children of a leader that is gone are still in its group.
     _signal_group(process.pid, signal.SIGKILL)
     process.wait()
+
+
+class _Tail:
+    """The end of what comes through a pipe, in bounded memory."""
+
+    def __init__(self, pipe: int) -> None:
+        os.set_blocking(pipe, False)
+        self.pipe = pipe
+        self._kept = bytearray()
+
+    def take(self) -> bool:
+        """Read what is there now; False at the end of the stream."""
+        try:
+            read = os.read(self.pipe, OUTPUT_LIMIT_BYTES)
+        except BlockingIOError:
+            return True
+        self._kept += read
+        if len(self._kept) > 8 * OUTPUT_LIMIT_BYTES:  # not each time: it moves what is kept
+            del self._kept[:-OUTPUT_LIMIT_BYTES]
+        return bool(read)
+
+    def finish(self) -> str:
+        """Read what is in the pipe, and return the end of it all.
+
+        No more than that: some grandchild may never stop to write.
+        """
+        (left,) = struct.unpack("i", fcntl.ioctl(self.pipe, termios.FIONREAD, bytes(4)))
+        for _ in range(0, left, OUTPUT_LIMIT_BYTES):
+            self.take()
+        return self._kept[-OUTPUT_LIMIT_BYTES:].decode(errors="replace")
+
+
+def _follow(process: subprocess.Popen[bytes], output: _Tail, until: float) -> bool:
+    """Gather output while the process runs; True once it has ended, False when it is `until` first."""
+    with _ending(process) as ending:
+        poll = select.poll()
+        for descriptor in (output.pipe, *ending):
+            poll.register(descriptor, select.POLLIN)
+        while process.poll() is None:
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            ready = poll.poll(math.ceil(1000 * min(left, LONGEST_SECONDS if ending else LOOK_SECONDS)))
+            if any(descriptor == output.pipe for descriptor, _ in ready) and not output.take():
+                poll.unregister(output.pipe)
+    return True
+
+
+@contextlib.contextmanager
+def _ending(process: subprocess.Popen[bytes]) -> Iterator[tuple[int, ...]]:
+    """Hand out a descriptor that becomes readable when the process ends; none on old kernels."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:
+        yield ()
+        return
+    try:
+        yield (descriptor,)
+    finally:
+        os.close(descriptor)
 
 
 def _reason(exc: OSError | ValueError, cwd: Path | None) -> str:
@@ -139,9 +213,3 @@ def _reason(exc: OSError | ValueError, cwd: Path | None) -> str:
 def _signal_group(group: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
-
-
-def _tail(output: IO[bytes]) -> str:
-    size = output.seek(0, os.SEEK_END)
-    output.seek(max(0, size - OUTPUT_LIMIT_BYTES))
-    return output.read().decode(errors="replace")

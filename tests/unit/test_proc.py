@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -95,6 +98,60 @@ def test_of_ten_megabytes_the_last_64_kib_are_told() -> None:
     assert done.output.endswith("x\nthe end\n")
 
 
+def peak_kib() -> int:
+    """The most memory that this process ever had, since the last reset."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
+def test_a_gigabyte_of_output_costs_neither_memory_nor_disk() -> None:
+    source = "import os\nfor n in range(1024): os.write(1, b'x' * 2**20)\nos.write(2, b'the end')"
+    gc.collect()
+    # A write to a file would end the command: it has to go through memory, and not stay there.
+    before_bytes = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before_bytes[1]))
+    Path("/proc/self/clear_refs").write_text("5")
+    before_kib = peak_kib()
+    try:
+        done = run(python(source), timeout_seconds=PATIENCE_SECONDS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before_bytes)
+    assert done.output.endswith("xthe end")
+    assert len(done.output) == module.OUTPUT_LIMIT_BYTES
+    assert peak_kib() - before_kib < 4 * 1024
+
+
+def test_a_grandchild_that_never_stops_to_write_does_not_hold_us_up(tmp_path: Path) -> None:
+    leave = 'setsid sh -c "echo \\$\\$ >$0; exec yes" &'
+    source = f'{leave} while ! [ -s "$0" ]; do sleep 0.01; done; exit 3'
+    done = run(["sh", "-c", source, str(tmp_path / "pid")], timeout_seconds=PATIENCE_SECONDS)
+    assert done.code == 3
+    assert gone(int((tmp_path / "pid").read_text())), "nobody reads what it writes"
+
+
+def test_a_command_that_closes_its_streams_is_waited_for() -> None:
+    done = run(
+        ["sh", "-c", "echo said; exec >&- 2>&-; sleep 0.2; exit 5"], timeout_seconds=PATIENCE_SECONDS
+    )
+    assert (done.code, done.output) == (5, "said\n")
+    assert done.seconds >= 0.2
+
+
+def test_where_the_kernel_can_not_tell_of_an_end_it_is_noticed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    done = run(
+        ["sh", "-c", "echo said; exec >&- 2>&-; sleep 0.2; exit 5"], timeout_seconds=PATIENCE_SECONDS
+    )
+    assert (done.code, done.output) == (5, "said\n")
+    with pytest.raises(CommandError, match="not done after"):
+        run(["sleep", "60"], timeout_seconds=0.1)
+
+
 def test_what_is_not_utf_8_is_decoded_leniently() -> None:
     done = run(["printf", r"a\377\376b\000\303"], timeout_seconds=PATIENCE_SECONDS)
     assert done.output == "a\ufffd\ufffdb\0\ufffd"
@@ -130,6 +187,15 @@ def test_a_command_that_is_not_done_in_time_is_ended_and_says_what_it_printed() 
     assert str(late.value) == "sh -c 'echo waiting; sleep 60': not done after 0.3 s, ended"
     assert late.value.output == "waiting\n"
     assert late.value.retryable
+
+
+def test_what_a_command_says_when_it_is_asked_to_end_is_told() -> None:
+    much = "import os, signal, sys\n"
+    much += "signal.signal(signal.SIGTERM, lambda *_: sys.exit(os.write(1, b'x' * 2**20 + b'asked')))\n"
+    much += "os.write(1, b'ready')\nsignal.pause()"
+    with pytest.raises(CommandError) as late:
+        run(python(much), timeout_seconds=1.0)
+    assert late.value.output.endswith("xasked")
 
 
 STUBBORN = """
