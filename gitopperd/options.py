@@ -12,6 +12,7 @@ from attrs import frozen
 
 from gitopperd.bootstrap import Origin
 from libgitopper import Credentials, Source
+from libgitopper.config import names as n
 from libgitopper.config import values as v
 from libgitopper.config.upstreams import Upstream
 from libgitopper.config.upstreams import upstream as parse_upstream
@@ -144,7 +145,7 @@ _OPTIONS = (
     click.option(
         "-B",
         "--branch",
-        type=Value("branch", v.branch),
+        type=Value("branch", n.branch),
         default="main",
         show_default=True,
         help="With -U: branch to follow.",

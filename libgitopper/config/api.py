@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from attrs import field, frozen
 
 from libgitopper.config import values as v
+from libgitopper.config.names import plugin
 from libgitopper.config.problems import BadValueError, Location, Problems, shown
 from libgitopper.config.reading import Key, Table, read_table
 
@@ -87,9 +88,7 @@ def _on_loopback(listen: str) -> bool:
 
 
 def _anonymous(value: object) -> bool:
-    if value not in ("read", "none") or not isinstance(value, str):
-        raise BadValueError(f'{shown(value)} is not known; write "read" or "none"')
-    return value == "read"
+    return v.one_of(("read", "none"))(value) == "read"
 
 
 def _kind(value: object) -> str:
@@ -109,7 +108,7 @@ def _plugins(value: object) -> tuple[str, ...]:
 _LISTEN = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
 _STEP = re.compile(r"\[(\d{1,9})\]|([A-Za-z0-9_-]+)")
 _PLACE = re.compile(r"[A-Za-z0-9_-]+(\[\d{1,9}\]|\.[A-Za-z0-9_-]+)*")
-_plugin = v.matching(r"[A-Za-z][A-Za-z0-9_-]{0,63}", "the name of a plugin", '"token"')
+_plugin = plugin('"token"')
 _name = v.matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "a name for a webhook", '"github"')
 
 LISTEN = Key(name="listen", kind="address", parse=_listen)

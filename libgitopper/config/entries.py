@@ -50,6 +50,7 @@ class Entry:
     mount: Path | None
     source: Source | None
     mappings: tuple[Found[Mapping], ...]
+    after: tuple[str, ...]
     service: Service | None
     """The whole of it; None unless each key is good."""
 
@@ -67,6 +68,7 @@ def read_entry(raw: object, where: Location, defaults: Defaults, problems: Probl
     mappings = _mappings(table, problems)
     reload, command = _reload(layers, problems)
     _check_readonly(layers, problems)
+    verify = layers.find(k.VERIFY)
     service = None
     if name and mount and source:
         service = Service(
@@ -84,10 +86,17 @@ def read_entry(raw: object, where: Location, defaults: Defaults, problems: Probl
             keep=layers.value(k.KEEP),
             interval_seconds=layers.value(k.INTERVAL),
             timeout_seconds=layers.value(k.TIMEOUT),
+            check=table.get(k.CHECK),
+            health=table.get(k.HEALTH),
+            verify=verify.value if verify else None,
+            no_rewind=layers.value(k.NO_REWIND),
+            drift=layers.value(k.DRIFT),
+            windows=layers.value(k.WINDOW),
+            after=table.get(k.AFTER) or (),
         )
     return Entry(
         where=where, machines=table.get(k.MACHINE) or (), name=name, mount=mount, source=source,
-        mappings=mappings, service=service,
+        mappings=mappings, after=table.get(k.AFTER) or (), service=service,
     )  # fmt: skip
 
 

@@ -29,6 +29,15 @@ class Roster:
         """Every machine that is a name, sorted."""
         return sorted(self._named)
 
+    @property
+    def globs(self) -> list[str]:
+        """Every machine that is a glob, sorted."""
+        return sorted(self._globs)
+
+    def sharing(self, glob: str) -> tuple[int, ...]:
+        """Return the indexes of services that run where `glob` matches: with it, or with ``*``; sorted."""
+        return tuple(sorted({*self._globs.get(_plain(glob), ()), *self._globs.get("*", ())}))
+
     def of(self, hosts: Set[str]) -> tuple[int, ...]:
         """Return the indexes of the services of a host, sorted; as `runs_here` would tell for each."""
         found: set[int] = set()

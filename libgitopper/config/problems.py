@@ -47,6 +47,11 @@ class Problems:
         for below, message in bad.details:
             self.add(where + below, message)
 
+    def raise_bad(self) -> None:
+        """Raise `BadValueError` with all that was found, if anything was: for what is a value of a key."""
+        if self._found:
+            raise BadValueError(details=self._found)
+
     def in_file_order(self, document: object) -> tuple[ConfigProblem, ...]:
         """Return the problems in the order in which `document` writes what they are about."""
         found = sorted(self._found, key=lambda problem: _position(document, problem[0]))

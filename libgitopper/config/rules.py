@@ -9,6 +9,7 @@ from attrs import frozen
 
 from libgitopper.config.entries import Entry
 from libgitopper.config.machines import Roster
+from libgitopper.config.order import check_circles, check_presence
 from libgitopper.config.problems import Location, Problems, shown, text_of
 from libgitopper.model import Source
 
@@ -26,9 +27,10 @@ class Clash:
 
 
 def check_hosts(entries: Sequence[Entry], hosts: Set[str], mount: Path | None, problems: Problems) -> None:
-    """Check the services of this host, those of every host that is named, and each one by itself.
+    """Check the services of this host, those of every host that is named, and those that share a glob.
 
-    So a clash on another host is found on any. Hosts that only globs mean are not known here.
+    So a clash on another host is found on any. Services of different globs that mean the same host are
+    found on that host only.
 
     Args:
         entries: the services, of all machines.
@@ -40,6 +42,11 @@ def check_hosts(entries: Sequence[Entry], hosts: Set[str], mount: Path | None, p
     groups: dict[tuple[int, ...], str] = {}
     for names in (hosts, *({name} for name in roster.named)):
         groups.setdefault(roster.of(names), " and ".join(sorted(names)))
+    check_presence(entries, groups, problems)
+    # The services of one glob are some of those of each host that it means: enough for a clash.
+    for glob in roster.globs:
+        groups.setdefault(roster.sharing(glob), glob)
+    check_circles(entries, groups, problems)
     groups |= {(index,): "" for index in range(len(entries))}
     said: set[Clash] = set()
     for group, host in groups.items():

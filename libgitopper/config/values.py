@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from libgitopper.config.problems import BadValueError, shown
 
 __all__ = [
-    "absolute_path", "action", "argv", "boolean", "branch", "duration", "each", "format_duration",
-    "integer", "link", "machine", "machines", "matching", "mount", "parse_duration", "refuse_unprintable",
-    "secret_file", "string", "tables",
+    "absolute_path", "argv", "boolean", "duration", "each", "format_duration", "integer", "link",
+    "matching", "mount", "one_of", "one_or_more", "parse_duration", "refuse_unprintable", "secret_file",
+    "string", "tables",
 ]  # fmt: skip
 
 T = TypeVar("T")
 
 UNITS_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _DURATION = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m(?!s))?(?:([0-9]+)s)?(?:([0-9]+)ms)?")
-_MACHINE = re.compile(r"[A-Za-z0-9_.*?!\[\]-]{1,253}")
-_ACTION = re.compile(r"[A-Za-z0-9_-]{0,64}")
 
 
 def string(value: object, example: str) -> str:
@@ -128,26 +126,21 @@ def each(read: Callable[[object], T], values: list[object]) -> tuple[T, ...]:
     return tuple(items)
 
 
-def machine(value: object) -> str:
-    """Return the name of a machine, or a glob of names."""
-    example = '"web1.example.net", or a glob as "web*"'
-    text = string(value, example)
-    if not _MACHINE.fullmatch(text):
-        raise BadValueError(f"{shown(text)} is not the name of a machine; write {example}")
-    if re.search(r"[\[\]]", re.sub(r"\[[^\[\]]+\]", "", text)):
-        raise BadValueError(f'{shown(text)} has a bracket without its partner; write "web[12]"')
-    return text
+def one_or_more(read: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
+    """Return a reader of one value, or of a list of them, which can be empty."""
+    return lambda value: each(read, value) if isinstance(value, list) else (read(value),)
 
 
-def machines(value: object) -> tuple[str, ...]:
-    """Return the machines of a service: one, or a list."""
-    if not isinstance(value, list):
-        return (machine(value),)
-    if not value:
-        raise BadValueError(
-            'the list is empty; name a machine, as "web1.example.net", or "*" for every one'
-        )
-    return each(machine, value)
+def one_of(known: Sequence[str]) -> Callable[[object], str]:
+    """Return a reader of one of a few words."""
+
+    def read(value: object) -> str:
+        if isinstance(value, str) and value in known:
+            return value
+        *rest, last = (f'"{word}"' for word in known)
+        raise BadValueError(f"{shown(value)} is not known; write {', '.join(rest)} or {last}")
+
+    return read
 
 
 def tables(value: object) -> list[object]:
@@ -158,26 +151,25 @@ def tables(value: object) -> list[object]:
     raise BadValueError(f'{what}; write [{{ local = "/etc/nginx", link = "nginx/etc" }}]')
 
 
-def argv(value: object) -> tuple[str, ...]:
-    """Return a command and its arguments. It is never shown: arguments can be secrets."""
-    remedy = 'write a list of strings, as ["/usr/sbin/nginx", "-s", "reload"]; no shell reads it'
-    if not isinstance(value, list) or not value or not value[0]:
-        raise BadValueError(f"this names no command; {remedy}")
+def argv(example: str) -> Callable[[object], tuple[str, ...]]:
+    """Return a reader of a command and its arguments. They are never shown: arguments can be secrets."""
+    remedy = f"write a list of strings, as {example}; no shell reads it"
 
     def argument(item: object) -> str:
-        text = string(item, "a string")
-        if "\0" in text:
+        if not isinstance(item, str):
+            raise BadValueError(
+                "this is not a string (not shown: it may be a secret); write a string, in quotes"
+            )
+        if "\0" in item:
             raise BadValueError("no argument of a command can hold the character U+0000; remove it")
-        return text
+        return item
 
-    return each(argument, value)
+    def read(value: object) -> tuple[str, ...]:
+        if not isinstance(value, list) or not value or not value[0]:
+            raise BadValueError(f"this names no command; {remedy}")
+        return each(argument, value)
 
-
-def action(value: object) -> str:
-    """Return the verb for a reload plugin, or an empty string for none."""
-    if _ACTION.fullmatch(text := string(value, '"reload", or "" for none')):
-        return text
-    raise BadValueError(f'{shown(text)} is not an action; write "reload" or "restart", or "" for none')
+    return read
 
 
 def absolute_path(value: object) -> Path:
@@ -230,25 +222,3 @@ def link(value: object) -> str:
     if not parts:
         raise BadValueError(f'{shown(text)} names the whole repository; name a path in it, as "nginx/etc"')
     return "/".join(parts)
-
-
-_BRANCH_RULES = (
-    (r"^refs/heads/(.+)", 'is a full ref; leave out "refs/heads/"'),
-    (r"^-", 'begins with "-"'),
-    (r"[\x00-\x20\x7f~^:?*\[\\]", "has a character that git allows in no branch"),
-    (r"\.\.|@\{", 'has ".." or "@{" in it'),
-    (r"^/|/$|//|^$", "has an empty part"),
-    (r"^\.|/\.", 'has a part that begins with "."'),
-    (r"\.lock$|\.lock/|\.$", 'has a part that ends in ".lock", or ends in "."'),
-    (r"^@$|^HEAD$", "has a meaning of its own to git"),
-)  # fmt: skip
-
-
-def branch(value: object) -> str:
-    """Return the name of a branch, as ``git check-ref-format --branch`` would have it."""
-    text = string(value, 'the name of a branch, as "main"')
-    refuse_unprintable(text)
-    for pattern, what in _BRANCH_RULES:
-        if re.search(pattern, text):
-            raise BadValueError(f'{shown(text)} {what}; write the name of a branch, as "main"')
-    return text

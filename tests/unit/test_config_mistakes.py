@@ -119,7 +119,7 @@ def test_the_error_reads_as_a_list_with_file_path_value_and_remedy():
         ("action = false", "action", 'or "" for none'),
         ("command = []", "command", "names no command"),
         ('command = [""]', "command", "names no command"),
-        ('command = ["a", 1]', "command[1]", "1 is not a string"),
+        ('command = ["a", 1]', "command[1]", "this is not a string (not shown: it may be a secret)"),
         ('command = ["a\\u0000"]', "command[0]", "U+0000"),
         ('reload = "command"', "reload", "needs a command"),
         ('upstream = "git.example.net/x"', "upstream", "neither a URL nor an absolute path"),
@@ -263,6 +263,12 @@ class TestServicesOfOneHost:
         text = GLOBAL + service(machine="w*") + service(machine="*1", dirs=mapped("/b"))
         assert parse_config(text, origin="x", hosts={"w2"}, root=True, environ={}).services
         assert [path for path, _ in problems(text)] == ["services[1].service"]
+
+    def test_a_clash_of_a_glob_is_found_on_any_host(self):
+        text = GLOBAL + service(machine="db*") + service(machine="DB*", dirs=mapped("/b"))
+        ((path, message),) = problems(text)
+        assert path == "services[1].service"
+        assert "(both run on db*)" in message
 
     def test_one_path_mapped_by_two(self):
         ((path, message),) = problems(GLOBAL + service() + service(name="app"))

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libgitopper.config import format_duration, parse_duration
+from libgitopper.config.names import branch
 from libgitopper.config.problems import BadValueError
 from libgitopper.config.upstreams import upstream
-from libgitopper.config.values import branch, link
+from libgitopper.config.values import link
 
 
 @given(st.integers(min_value=0, max_value=10**9))
