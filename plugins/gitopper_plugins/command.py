@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 
+from gitopper_plugins._programs import DAEMONS_OWN, environment, last_words
 from libgitopper import CommandError, Reloaded, ReloadError, ReloadRequest, hookimpl, run
 
-# What systemd gave the daemon for itself. A command that inherits it would speak in the daemon's name.
-DAEMONS_OWN = (
-    "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID",
-    "JOURNAL_STREAM", "INVOCATION_ID", "MAINPID",
-)  # fmt: skip
+__all__ = ["DAEMONS_OWN", "gitopper_reload"]
 
 
 @hookimpl
@@ -33,25 +29,14 @@ def gitopper_reload(request: ReloadRequest) -> Reloaded | None:
         run(
             service.command,
             timeout_seconds=service.timeout_seconds,
-            env=_environment(request),
+            env=environment(service, request.release, GITOPPER_FIRST="1" if request.first else "0"),
         ).check()
     except CommandError as exc:
         raise ReloadError(_with_last_words(exc), retryable=exc.retryable) from exc
     return Reloaded(did=shlex.join(service.command))
 
 
-def _environment(request: ReloadRequest) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if name not in DAEMONS_OWN}
-    return {
-        **inherited,
-        "GITOPPER_SERVICE": request.service.name,
-        "GITOPPER_REVISION": request.release.content.revision,
-        "GITOPPER_RELEASE": str(request.release.path),
-        "GITOPPER_FIRST": "1" if request.first else "0",
-    }
-
-
 def _with_last_words(exc: CommandError) -> str:
     """Add what the command printed last, which the error of one that ran out of time lacks."""
-    last = next((line.strip() for line in reversed(exc.output.splitlines()) if line.strip()), "")
-    return f"{exc}; it said last: {last}" if last and exc.code is None else str(exc)
+    said = last_words(exc.output) if exc.code is None else ""
+    return f"{exc}; it said last: {said}" if said else str(exc)
