@@ -5,6 +5,7 @@ Everything that a plugin or a tool of your own needs is exported here; nothing e
 
 from libgitopper.access import AuthRequest, Grant, Identity, Role, TlsPeer, UnixPeer
 from libgitopper.config import Api, AuthSettings, Config, Overrides, Webhook, load_config, parse_duration
+from libgitopper.deciding import Peer
 from libgitopper.errors import (
     AccessDenied,
     AmbiguousRevision,
@@ -45,7 +46,6 @@ from libgitopper.model import (
     Watch,
     watches,
 )
-from libgitopper.passes import Peer
 from libgitopper.planner import Plan, Reason, Verb, aim, make_plan
 from libgitopper.proc import Completed, run, spawn
 from libgitopper.reconciler import Outcome, Reconciler

@@ -12,38 +12,30 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime
 
-from attrs import evolve, frozen
+from attrs import frozen
 
+from libgitopper.deciding import Deciding, Peer, needed
 from libgitopper.deploying import Deploying
 from libgitopper.drifting import Drifting
-from libgitopper.errors import PublishError, SourceError, StepError
+from libgitopper.errors import PublishError, StepError
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents, Superseded
-from libgitopper.model import Attempt, Content, Deployed, Service
-from libgitopper.orders import Order, View
-from libgitopper.planner import Plan, Reason, Verb, aim, in_line, make_plan, may_wait
+from libgitopper.model import Attempt, Deployed, Service
+from libgitopper.orders import Order
+from libgitopper.planner import Plan, Reason, Verb
 from libgitopper.publishing import Publishing, placed_as, release_of
 from libgitopper.repository import Store
-from libgitopper.requests import Drift, HoldRequest
+from libgitopper.requests import Drift
 from libgitopper.safeguards import DriftPolicy
 from libgitopper.state import StateStore
 
-__all__ = ["Found", "Pass", "Passes", "Peer"]
+__all__ = ["Found", "Pass", "Passes"]
 
 log = logging.getLogger(__name__)
 
 REPLANS = 3
 """How often a pass starts over because the operator changed their mind while it ran."""
-
-
-@frozen(kw_only=True)
-class Peer:
-    """A service that another one comes after, with the store of its upstream."""
-
-    service: Service
-    store: Store | None
 
 
 @frozen(kw_only=True)
@@ -80,7 +72,7 @@ class Passes:
         publishing: Publishing,
         deploying: Deploying,
         drifting: Drifting,
-        now: Callable[[], datetime],
+        deciding: Deciding,
     ) -> None:
         self._hooks = hooks
         self._state = state
@@ -88,7 +80,7 @@ class Passes:
         self._publishing = publishing
         self._deploying = deploying
         self._drifting = drifting
-        self._now = now
+        self._deciding = deciding
 
     def make(self, this: Pass) -> Found:
         """Make a pass.
@@ -159,97 +151,28 @@ class Passes:
         return self._drifting.heal(this.service, this.store, drift, deployed)
 
     def _attend(self, this: Pass) -> Plan:
-        service, store, view = this.service, this.store, self._look(this.service)
-        revision = aim(
-            intent=view.intent,
-            tip=_tip(service, store),
-            deployed=view.deployed,
-            attempt=view.attempt,
-            published=view.published,
-            former=None if view.deployed else self._former(service),
-        )
+        service, store, view = this.service, this.store, self._deciding.look(this.service)
+        revision = self._deciding.aim(service, store, view)
         if isinstance(revision, Reason):
             return Plan(verb=Verb.WAIT, reasons=(revision,))
-        target = self._target(revision, service, store, view.deployed)
-        plan = make_plan(
-            service=service,
-            target=target,
-            deployed=view.deployed,
-            attempt=view.attempt,
-            published=view.published,
-        )
-        if plan.verb is Verb.KEEP:
+        decision = self._deciding.decide(revision, service, store, view, this.peers)
+        plan = decision.plan
+        if plan.verb is Verb.KEEP or plan.target is None:
             self._deploying.install(service)
             return plan
         order = Order(
-            service=service, store=_needed(store, service), target=target, plan=plan, view=view,
+            service=service, store=needed(store, service), target=plan.target, plan=plan, view=view,
             asked=this.asked, still=this.still,
         )  # fmt: skip
         if plan.verb is Verb.ADVANCE and view.deployed:
             self._deploying.advance(order, view.deployed)
             return plan
-        return self._deploy(order, this.peers)
-
-    def _deploy(self, order: Order, peers: Sequence[Peer]) -> Plan:
-        service = order.service
-        release = order.target.release_id(service)
-        if rejection := self._state.rejection(service.name, release, service.fingerprint):
-            self._deploying.stand_by(order, rejection)
-        if waits := self._waits(order, peers):
-            return waits
+        if decision.rejection:
+            self._deploying.stand_by(order, decision.rejection)
+        if decision.waits:
+            return decision.waits
         self._deploying.deploy(order)
-        return order.plan
-
-    def _waits(self, order: Order, peers: Sequence[Peer]) -> Plan | None:
-        """Return the plan to wait, where new content has to."""
-        view, plan = order.view, order.plan
-        if not may_wait(plan, intent=view.intent, deployed=view.deployed, published=view.published):
-            return None
-        for peer in peers:
-            if not self._in_line(peer):
-                note = f"for {peer.service.name}, which is not in line with its upstream"
-                return evolve(plan, verb=Verb.WAIT, reasons=(Reason.AFTER,), note=note)
-        if Reason.FIRST in plan.reasons:
-            return None  # a window is for changes; a host without its files waits for nobody's office hours
-        request = HoldRequest(service=order.service, revision=order.target.revision, now=self._now())
-        hold = self._hooks.hold(request)
-        if hold is None:
-            return None
-        return evolve(plan, verb=Verb.WAIT, reasons=(Reason.HELD,), note=hold.reason, until=hold.until)
-
-    def _in_line(self, peer: Peer) -> bool:
-        name = peer.service.name
-        return in_line(
-            intent=self._state.intent(name),
-            tip=_tip(peer.service, peer.store),
-            deployed=self._state.deployed(name),
-            attempt=self._state.attempt(name),
-        )
-
-    def _former(self, service: Service) -> str | None:
-        """Return the revision that the service last took, before it was withdrawn."""
-        return next((revision for _, revision in self._state.releases(service.name, 1)), None)
-
-    def _look(self, service: Service) -> View:
-        return View(
-            intent=self._state.intent(service.name),
-            deployed=self._state.deployed(service.name),
-            attempt=self._state.attempt(service.name),
-            published=self._hooks.observe(service),
-        )
-
-    def _target(
-        self, revision: str, service: Service, store: Store | None, deployed: Deployed | None
-    ) -> Content:
-        """What `revision` has for `service`; known without the store where it is deployed already."""
-        if deployed is None or _paths(deployed.service) != _paths(service):
-            return _needed(store, service).content(revision, service)
-        if deployed.revision == revision:
-            return deployed.content
-        content = _needed(store, service).content(revision, service)
-        if content.entries == deployed.content.entries:
-            return evolve(content, generation=deployed.content.generation)
-        return content
+        return plan
 
     def _publish_anew(self, attempt: Attempt, deployed: Deployed) -> bool:
         """Show a release whose publishing was cut short: forward, because some may have seen it already."""
@@ -264,17 +187,3 @@ class Passes:
             log.warning("%s: %s can't be published, going back: %s", service.name, release.id, exc)
             return False
         return True
-
-
-def _tip(service: Service, store: Store | None) -> str | None:
-    return store.tips.get(service.source.branch) if store else None
-
-
-def _paths(service: Service) -> list[tuple[str, bool]]:
-    return [(mapping.link, mapping.file) for mapping in service.mappings]
-
-
-def _needed(store: Store | None, service: Service) -> Store:
-    if store is None:
-        raise SourceError(f"{service.source.upstream} was never fetched", service=service.name)
-    return store

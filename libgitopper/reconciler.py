@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from attrs import frozen
 
+from libgitopper.deciding import Deciding, Peer
 from libgitopper.deploying import Deploying
 from libgitopper.drifting import Drifting
 from libgitopper.errors import GitopperError, StepError
@@ -16,7 +17,7 @@ from libgitopper.intents import Intents
 from libgitopper.ledger import Ledger
 from libgitopper.locks import NamedLocks
 from libgitopper.model import Attempt, Deployed, Intent, IntentKind, Service, Watch
-from libgitopper.passes import Found, Pass, Passes, Peer
+from libgitopper.passes import Found, Pass, Passes
 from libgitopper.planner import Plan
 from libgitopper.publishing import Publishing
 from libgitopper.repository import Store
@@ -77,7 +78,8 @@ class Reconciler:
         )  # fmt: skip
         self._passes = Passes(
             hooks=hooks, state=state, intents=self._intents, publishing=publishing,
-            deploying=self._deploying, drifting=self._drifting, now=now,
+            deploying=self._deploying, drifting=self._drifting,
+            deciding=Deciding(hooks=hooks, state=state, now=now),
         )  # fmt: skip
         self._turns = NamedLocks()
 
