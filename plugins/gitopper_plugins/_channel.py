@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal, TypeAlias, cast
 
 from attrs import define, frozen
 
-__all__ = ["Channel", "Deadline", "dial"]
+__all__ = ["Channel", "Deadline", "dial", "reason"]
 
 AddressInfo: TypeAlias = tuple[Any, ...]
 """As `socket.getaddrinfo` has it."""
@@ -68,6 +68,13 @@ def dial(host: str, port: int, deadline: Deadline) -> socket.socket:
         else:
             return sock
     raise failure
+
+
+def reason(error: Exception, seconds: float) -> str:
+    """Return in a few words why nothing came of a connection that had `seconds`."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {seconds:.1f}s"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 def _look_up(host: str, port: int, deadline: Deadline) -> Sequence[AddressInfo]:

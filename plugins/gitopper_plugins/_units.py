@@ -19,7 +19,7 @@ UNIT_DIRECTORIES = tuple(
 PROPERTIES = (
     "LoadState", "LoadError", "ActiveState", "SubState", "NeedDaemonReload", "UnitFileState", "CanReload",
     "Type", "RemainAfterExit", "Result", "ConditionResult", "InactiveExitTimestampMonotonic",
-    "ActiveExitTimestampMonotonic", "ExecMainExitTimestampMonotonic",
+    "ActiveEnterTimestampMonotonic", "ActiveExitTimestampMonotonic", "ExecMainExitTimestampMonotonic",
 )  # fmt: skip
 """What `Unit` looks at."""
 
@@ -39,10 +39,26 @@ class Unit:
     name: str
     properties: dict[str, str]
 
+    @classmethod
+    def parse(cls, name: str, output: str) -> Unit:
+        """Read what `systemctl show` printed of the unit `name`."""
+        lines = (line.partition("=") for line in output.splitlines())
+        return cls(name=name, properties={key: value for key, _, value in lines})
+
     @property
     def active(self) -> str:
         """``active``, ``reloading``, ``inactive``, ``failed``, ``activating`` or ``deactivating``."""
         return self.properties.get("ActiveState", "")
+
+    @property
+    def state(self) -> str:
+        """Its state in words, as ``failed (exit-code)`` or ``activating (auto-restart)``."""
+        if self.properties.get("LoadState") == "not-found" and self.active == "inactive":
+            return "unknown to systemd"
+        result = self.properties.get("Result", "")
+        more = (self.properties.get("SubState", ""), "" if result == "success" else result)
+        details = ", ".join(dict.fromkeys(word for word in more if word not in {"", "dead", self.active}))
+        return f"{self.active} ({details})" if details else self.active
 
     @property
     def masked(self) -> bool:
@@ -73,6 +89,16 @@ class Unit:
     def runs_and_ends(self) -> bool:
         """Not running is its normal state: a oneshot job."""
         return self.properties.get("Type") == "oneshot" and not self._yes("RemainAfterExit")
+
+    @property
+    def runs(self) -> bool:
+        """It is up; also while it reloads."""
+        return self.active in {"active", "reloading", "refreshing"}
+
+    @property
+    def up_since(self) -> int:
+        """When it last came up, in microseconds since boot; a reload does not move it. 0 for never."""
+        return self._at("ActiveEnter")
 
     @property
     def condition_failed(self) -> bool:

@@ -113,9 +113,9 @@ class _Systemctl:
 
     def show(self) -> Unit:
         """Return the unit as systemd sees it now; one that does not exist has properties too."""
-        output = self._run("show", f"--property={','.join(PROPERTIES)}", "--", self.name)
-        lines = (line.partition("=") for line in output.splitlines())
-        return Unit(name=self.name, properties={key: value for key, _, value in lines})
+        return Unit.parse(
+            self.name, self._run("show", f"--property={','.join(PROPERTIES)}", "--", self.name)
+        )
 
     def daemon_reload(self) -> str:
         """Make systemd read all unit files; return what was done, for the log."""

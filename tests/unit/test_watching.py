@@ -143,7 +143,7 @@ def test_what_was_seen_last_and_how_long_it_was_given_is_told() -> None:
 
 def test_what_was_seen_is_told_in_one_line() -> None:
     site = Site(answer=lambda _: HealthError("it says:\n  no such\r\n\tport "))
-    with pytest.raises(HealthError, match="within 1s: it says: no such port$"):
+    with pytest.raises(HealthError, match=r"within 1s: it says: no such port$"):
         site.watch(within_seconds=1)
 
 
