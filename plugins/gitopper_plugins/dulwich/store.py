@@ -13,12 +13,14 @@ from dulwich.objects import ObjectID
 
 from gitopper_plugins.dulwich import ancestry, history, layout
 from gitopper_plugins.dulwich.channel import Deadline
+from gitopper_plugins.dulwich.compare import compare, described
 from gitopper_plugins.dulwich.objects import COMMIT, TREE, Entry, Objects
 from gitopper_plugins.dulwich.packs import SCRATCH, drop_damaged
+from gitopper_plugins.dulwich.patch import patch_of
 from gitopper_plugins.dulwich.releases import discard
 from gitopper_plugins.dulwich.scratch import hold, sweep
 from gitopper_plugins.dulwich.transport import Transport
-from libgitopper import CheckoutError, Commit, Content, Service, SourceError, TreeEntry
+from libgitopper import CheckoutError, Commit, Content, FileChange, Service, SourceError, TreeEntry
 
 __all__ = ["SharedStore", "View"]
 
@@ -148,6 +150,15 @@ class View:
     def is_ancestor(self, ancestor: str, revision: str) -> bool:
         """Whether one descends from the other; see `libgitopper.Store`."""
         return ancestry.is_ancestor(self.shared.objects, ancestor, revision)
+
+    def changes(self, before: Content | None, after: Content) -> Sequence[FileChange]:
+        """The files that differ; see `libgitopper.Store`."""
+        found = map(described, compare(self.shared.objects, before, after))
+        return sorted(found, key=lambda change: change.path)
+
+    def patch(self, before: Content | None, after: Content, service: Service) -> bytes:
+        """What differs, as a patch; see `libgitopper.Store`."""
+        return patch_of(self.shared, compare(self.shared.objects, before, after), service)
 
     def discard(self, service: Service, keep: Collection[str]) -> None:
         """Delete releases; see `libgitopper.Store`."""
