@@ -69,6 +69,7 @@ DESCRIBED: Mapping[tuple[str, str], Described] = {
     ("POST", "/state/unfreeze/{service}"): Described(answers={200: "Service"}),
     ("POST", "/state/rollback/{service}/{hash}"): Described(answers={202: "Service"}),
     ("POST", "/do/pull/{service}"): Described(answers={202: "Service"}),
+    ("POST", "/do/retry/{service}"): Described(answers={202: "Service"}),
     ("POST", "/do/reload-config"): Described(answers={200: "Reloaded"}, errors=(422,)),
     ("POST", "/hook/{name}"): Described(answers={202: "Polling"}, headers=SIGNATURES, body=PAYLOAD),
     ("GET", "/audit"): Described(answers={200: "Audit"}, query=AUDITING),

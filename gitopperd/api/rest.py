@@ -78,7 +78,7 @@ def member(request: web.Request, status: Status) -> dict[str, str]:
         "change": status.change.strftime("%a, %d %b %Y %H:%M:%S UTC"),
         "upstream": source.upstream,
         "branch": source.branch,
-    }
+    } | ({"waits": waits} if (waits := request.app[DAEMON].board.waits(status.service)) else {})
 
 
 def _wanted(intent: Intent) -> dict[str, str]:
@@ -138,7 +138,15 @@ async def rollback(request: web.Request) -> web.Response:
 
 async def pull(request: web.Request) -> web.Response:
     """Poll now; the answer does not wait for it."""
-    status = request.app[DAEMON].pull(request.match_info["service"])
+    by = request[IDENTITY].name
+    status = request.app[DAEMON].pull(request.match_info["service"], by=by)
+    return answer(member(request, status), status=202)
+
+
+async def retry(request: web.Request) -> web.Response:
+    """Try again what was rejected before; that it may be is persisted before the answer."""
+    by = request[IDENTITY].name
+    status = await request.app[DAEMON].retry(request.match_info["service"], by=by)
     return answer(member(request, status), status=202)
 
 
@@ -188,6 +196,10 @@ ROUTES = (
     Route(
         method="POST", path="/do/pull/{service}", handler=pull, access=Role.OPERATE,
         summary="Poll the upstream of a service now.",
+    ),
+    Route(
+        method="POST", path="/do/retry/{service}", handler=retry, access=Role.OPERATE,
+        summary="Try again what failed its check or its health before.",
     ),
     Route(method="GET", path="/metrics", handler=metrics, access=Role.READ, summary="Metrics."),
     Route(

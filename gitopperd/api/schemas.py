@@ -46,6 +46,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "reason": _told("Why it is frozen, as an operator wrote it."),
             "until": _told("When it thaws by itself.", TIME),
             "by": _told("Who froze it."),
+            "waits": _told("What a commit that is not deployed yet waits for."),
         },
         service=_told("Its name.", minLength=1),
         hash=_told("The commit that it is in line with; empty before the first deploy.",

@@ -82,7 +82,7 @@ class Webhooks:
             return f"{news.note}, so nothing is polled", []
         concerned = [f for f in self._followers() if news.concerns(f.watch.upstream, f.watch.branches)]
         for follower in concerned:
-            self._spacing.poke(follower)
+            self._spacing.poke(follower, f"webhook {name}")
         note = "" if concerned else "no service of this host follows that branch of that repository"
         return note, [follower.watch.upstream for follower in concerned]
 
@@ -135,21 +135,21 @@ class Spacing:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._busy: dict[Follower, bool] = {}
-        """Followers that were poked just now, and whether another poke is due."""
+        self._busy: dict[Follower, str] = {}
+        """Followers that were poked just now, and who asked for another poke; empty for nobody."""
 
-    def poke(self, follower: Follower) -> None:
-        """Poke `follower` now, or once the spacing is over."""
+    def poke(self, follower: Follower, asked: str) -> None:
+        """Poke `follower` now for `asked`, or once the spacing is over."""
         if follower in self._busy:
-            self._busy[follower] = True
+            self._busy[follower] = asked
             return
-        follower.poke()
-        self._busy[follower] = False
+        follower.poke(asked)
+        self._busy[follower] = ""
         asyncio.get_running_loop().call_later(self._seconds, self._over, follower)
 
     def _over(self, follower: Follower) -> None:
-        if self._busy.pop(follower):
-            self.poke(follower)
+        if asked := self._busy.pop(follower):
+            self.poke(follower, asked)
 
 
 WEBHOOKS = web.AppKey("webhooks", Webhooks)

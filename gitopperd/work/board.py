@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from libgitopper import Event, Hooks, Intent, Outcome, Service, State, Status, derive
+from libgitopper import Event, Hooks, Intent, IntentKind, Outcome, Service, State, Status, Verb, derive
 
 if TYPE_CHECKING:
     from gitopperd.work.follower import Follower
@@ -99,6 +99,13 @@ class Board:
         """Return what the last pass found."""
         return self._outcomes[service]
 
+    def waits(self, service: str) -> str:
+        """Return what a commit waits for that is not deployed yet, in one line; empty for nothing."""
+        outcome = self._outcomes[service]
+        if outcome.plan is None or outcome.plan.verb is not Verb.WAIT:
+            return ""
+        return outcome.plan.note if outcome.intent.kind is IntentKind.TRACK else ""
+
     def __iter__(self) -> Iterator[Status]:
         return iter(tuple(self._statuses.values()))
 
@@ -138,6 +145,8 @@ class Board:
             source=follower.health_of(branch),
             branch=branch,
             error=outcome.error,
+            waits=self.waits(name),
+            drift=outcome.drift,
         )
 
     def _tell(self, before: Status | None, after: Status) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,7 +16,7 @@ from gitopperd.work.board import Board
 from gitopperd.work.follower import Follower
 from gitopperd.work.runner import Runner
 from gitopperd.work.threads import Threads
-from libgitopper import Reconciler, Service, Status, Watch
+from libgitopper import Peer, Reconciler, Service, Status, Watch
 
 __all__ = ["Crew", "Recruits"]
 
@@ -40,6 +42,7 @@ class Crew:
         threads: Threads,
         board: Board,
         rng: random.Random,
+        now: Callable[[], datetime],
         remember: Callable[[Status], None],
         observe_seconds: Callable[[float], None],
     ) -> None:
@@ -49,6 +52,7 @@ class Crew:
         self._threads = threads
         self._board = board
         self._rng = rng
+        self._now = now
         self._remember = remember
         self._observe_seconds = observe_seconds
         self._group: asyncio.TaskGroup | None = None
@@ -89,9 +93,14 @@ class Crew:
         for runner in recruits.runners:
             self._tasks[runner] = self._group.create_task(_attend(runner, restored=restored))
             if runner.follower.health.polled:  # its follower may have polled long ago
-                runner.kick()
+                runner.kick("config")
         for follower in recruits.followers:
             self._tasks[follower] = self._group.create_task(_follow(follower, restored=restored))
+
+    def peers(self, service: Service) -> tuple[Peer, ...]:
+        """Return the services that `service` comes after, with the stores of their upstreams."""
+        runners = (self.runners[name] for name in service.after if name in self.runners)
+        return tuple(Peer(service=runner.service, store=runner.follower.store) for runner in runners)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -109,12 +118,18 @@ class Crew:
         if task := self._tasks.pop(part, None):
             task.cancel()
 
-    def _polled(self, follower: Follower) -> None:
+    def _changed(self, name: str) -> None:
+        """Let those go on that come after `name`."""
+        for runner in self.runners.values():
+            if name in runner.service.after:
+                runner.kick(f"after {name}")
+
+    def _polled(self, follower: Follower, asked: str) -> None:
         if follower.health.error:
             self._board.refresh(follower)  # news in itself; a new tip is shown by what its pass did
         for service in follower.watch.services:
             if service.name in self.runners:
-                self.runners[service.name].kick()
+                self.runners[service.name].kick(asked)
 
     def _new_follower(self, watch: Watch) -> Follower:
         follower = Follower(
@@ -123,6 +138,7 @@ class Crew:
             threads=self._threads,
             on_poll=self._polled,
             rng=self._rng,
+            asked="config" if self._group else "start",
         )
         self.followers[_key(watch)] = follower
         return follower
@@ -134,6 +150,9 @@ class Crew:
             reconciler=self._reconciler,
             threads=self._threads,
             board=self._board,
+            peers=partial(self.peers, service),
+            on_change=partial(self._changed, service.name),
+            now=self._now,
             remember=self._remember,
             observe_seconds=self._observe_seconds,
             rng=self._rng,

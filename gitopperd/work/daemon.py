@@ -24,6 +24,7 @@ from libgitopper import (
     Intent,
     IntentKind,
     Outcome,
+    Reason,
     Reconciler,
     Service,
     SourceError,
@@ -34,6 +35,10 @@ from libgitopper import (
 __all__ = ["Daemon", "UnknownService"]
 
 log = logging.getLogger(__name__)
+
+ONCE = "once"
+ASKING = {IntentKind.TRACK: "unfreeze", IntentKind.FREEZE: "freeze", IntentKind.ROLLBACK: "rollback"}
+"""What an operator asks for by an intent, as the history has it."""
 
 
 class UnknownService(GitopperError):  # noqa: N818 - it reads as what it is at the raise
@@ -79,6 +84,7 @@ class Daemon:
             threads=self._threads,
             board=self.board,
             rng=rng,
+            now=now,
             remember=state.show,
             observe_seconds=observe_seconds,
         )
@@ -115,10 +121,24 @@ class Daemon:
 
         async def attend(follower: Follower) -> None:
             await follower.poll()
-            passes = (self._runner(s.name).pass_once() for s in follower.watch.services)
+            passes = (self._runner(s.name).pass_once(ONCE) for s in follower.watch.services)
             await asyncio.gather(*passes)
 
         await asyncio.gather(*(attend(follower) for follower in self.followers))
+        await self._let_followers_follow()
+
+    async def _let_followers_follow(self) -> None:
+        """Make another pass of what waits for another service, as long as that lets one of them go on."""
+        waiting = self._waiting_for_others()
+        while waiting:
+            await asyncio.gather(*(runner.pass_once(ONCE) for runner in waiting))
+            before, waiting = waiting, self._waiting_for_others()
+            if len(waiting) >= len(before):
+                return
+
+    def _waiting_for_others(self) -> list[Runner]:
+        plans = ((runner, self.board.outcome(runner.service.name).plan) for runner in self._runners)
+        return [runner for runner, plan in plans if plan is not None and Reason.AFTER in plan.reasons]
 
     async def apply(self, config: Config) -> None:
         """Go over to another configuration: what came, went or changed is handled, one by one.
@@ -195,9 +215,17 @@ class Daemon:
         revision = await self._threads.answer(self._reconciler.resolve, runner.service, prefix, store)
         return await self._want(name, Intent(kind=IntentKind.ROLLBACK, revision=revision, by=by))
 
-    def pull(self, name: str) -> Status:
+    def pull(self, name: str, *, by: str) -> Status:
         """Poll the service's upstream now, and make a pass."""
-        self._runner(name).follower.poke()
+        self._runner(name).follower.poke(f"pull by {by}")
+        return self.status(name)
+
+    async def retry(self, name: str, *, by: str) -> Status:
+        """Try again what was rejected before; that it may be is on disk when this returns."""
+        runner = self._runner(name)
+        await self._threads.answer(self._reconciler.retry, name)
+        runner.kick(f"retry by {by}")
+        runner.follower.poke(f"retry by {by}")  # what failed may have been put right upstream
         return self.status(name)
 
     async def look(self, name: str) -> Outcome:
@@ -211,22 +239,23 @@ class Daemon:
         await follower.poll()
         if follower.health.error is not None:
             raise SourceError(follower.health.error, service=name)
-        await self._runner(name).pass_once()
+        await self._runner(name).pass_once("config")
         return self.board.outcome(name)
 
     async def _want(self, name: str, intent: Intent) -> Status:
         self._runner(name)
-        self._obey(name, await self._threads.answer(self._reconciler.want, name, intent))
+        intent = await self._threads.answer(self._reconciler.want, name, intent)
+        self._obey(name, intent, f"{ASKING[intent.kind]} by {intent.by}")
         self._thawer.poke()
         return self.status(name)
 
     async def _thaw(self, name: str) -> None:
-        self._obey(name, await self._threads.answer(self._reconciler.thaw, name))
+        self._obey(name, await self._threads.answer(self._reconciler.thaw, name), "end of its freeze")
 
-    def _obey(self, name: str, intent: Intent) -> None:
+    def _obey(self, name: str, intent: Intent, asked: str) -> None:
         runner = self._runner(name)  # by now the service may have another one, or be gone
         self.board.intend(name, intent)
-        runner.kick()
+        runner.kick(asked)
 
     def _man(self, config: Config, known: Mapping[str, _Known]) -> Recruits:
         recruits = self._crew.man(config.watches)
@@ -261,7 +290,7 @@ class Daemon:
     def _kick_failed(self) -> None:
         for runner in self._runners:
             if self.board.outcome(runner.service.name).error is not None:
-                runner.kick()
+                runner.kick("config")
 
     @property
     def _runners(self) -> tuple[Runner, ...]:

@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 
+from gitopperd.work.asked import Asked
 from gitopperd.work.delays import next_delay
 from gitopperd.work.threads import Threads
 from libgitopper import GitopperError, Reconciler, SourceHealth, Store, Watch
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Follower:
-    """Polls one upstream, at its interval or when poked, and tells `on_poll` after each poll.
+    """Polls one upstream, at its interval or when poked, and tells `on_poll` who asked, after each poll.
 
     It never waits for what its services do with the news, nor for another follower.
     """
@@ -29,9 +30,11 @@ class Follower:
         watch: Watch,
         reconciler: Reconciler,
         threads: Threads,
-        on_poll: Callable[[Follower], None],
+        on_poll: Callable[[Follower, str], None],
         rng: random.Random,
+        asked: str = "start",
     ) -> None:
+        """`asked` is what asks for the first poll."""
         self.watch = watch
         self.health = SourceHealth()
         self.store: Store | None = None
@@ -39,6 +42,7 @@ class Follower:
         self._threads = threads
         self._on_poll = on_poll
         self._rng = rng
+        self._asked = Asked(asked)
         self._poked = False
         self._woken = asyncio.Event()
         self._polled_branches: frozenset[str] = frozenset()
@@ -61,7 +65,7 @@ class Follower:
         """
         before, self.watch = self.watch, watch
         if not watch.branches <= before.branches:
-            self.poke()
+            self.poke("config")
         elif watch.interval_seconds != before.interval_seconds:
             self._woken.set()
 
@@ -75,8 +79,12 @@ class Follower:
         """Return the tip of `branch` as far as it is known."""
         return self.store.tips.get(branch) if self.store else None
 
-    def poke(self) -> None:
-        """Poll now, however long the next poll is away; several pokes make one poll."""
+    def poke(self, asked: str) -> None:
+        """Poll now, however long the next poll is away; several pokes make one poll.
+
+        `asked` is who or what wants it, as ``pull by alice``.
+        """
+        self._asked.add(asked)
         self._poked = True
         self._woken.set()
 
@@ -90,7 +98,7 @@ class Follower:
     async def poll(self) -> None:
         """Poll once; what goes wrong is in `health` afterwards, never raised."""
         self._poked = False
-        watch = self.watch
+        watch, asked = self.watch, self._asked.take() or "poll"
         try:
             self.store = await self._threads.poll(self._reconciler.poll, watch)
         except GitopperError as exc:
@@ -103,7 +111,7 @@ class Follower:
             self._polled_branches = watch.branches
             self.health = SourceHealth(polled=True, last_success=utc_now())
         self._polls += 1
-        self._on_poll(self)
+        self._on_poll(self, asked)
 
     async def run(self) -> None:
         """Poll until cancelled."""

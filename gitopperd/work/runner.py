@@ -5,25 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 
+from gitopperd.work.asked import Asked
 from gitopperd.work.board import Board
 from gitopperd.work.delays import back_off
 from gitopperd.work.follower import Follower
 from gitopperd.work.threads import Threads
-from libgitopper import GitopperError, Outcome, Reconciler, Service, Status, StepError
+from libgitopper import GitopperError, Outcome, Peer, Reconciler, Service, Status, StepError, Verb
 
 __all__ = ["Runner"]
 
 log = logging.getLogger(__name__)
+
+RECHECK_SECONDS = 60.0
+"""The end of a wait is a time of the wall clock, which may be set, or go on while the host is suspended: so
+it is looked at at least this often."""
+SHORTEST_WAIT_SECONDS = 5.0
+"""For a wait whose end is past already, and that goes on all the same."""
 
 
 class Runner:
     """Makes a pass whenever it is kicked; kicks that come during a pass make one more.
 
     After a pass that failed, and where trying the same again can help, it makes the next one by
-    itself, later and later: a long poll interval is no reason to leave a service broken.
+    itself, later and later: a long poll interval is no reason to leave a service broken. So it does
+    when the time has come for which a commit had to wait.
     """
 
     def __init__(
@@ -34,10 +43,14 @@ class Runner:
         reconciler: Reconciler,
         threads: Threads,
         board: Board,
+        peers: Callable[[], Sequence[Peer]],
+        on_change: Callable[[], None],
+        now: Callable[[], datetime],
         remember: Callable[[Status], None],
         observe_seconds: Callable[[float], None],
         rng: random.Random,
     ) -> None:
+        """`peers` are those that the service comes after; `on_change` is told that others may go on now."""
         self.service = service
         self.follower = follower
         self.passes = 0
@@ -46,14 +59,22 @@ class Runner:
         self._reconciler = reconciler
         self._threads = threads
         self._board = board
+        self._peers = peers
+        self._on_change = on_change
+        self._now = now
         self._remember = remember
         self._observe_seconds = observe_seconds
         self._rng = rng
         self._kicked = asyncio.Event()
+        self._wants = Asked()
+        self._asked = ""
         self._failures = 0
+        self._held_until: datetime | None = None
+        self._stands: object = None
 
-    def kick(self) -> None:
-        """Make a pass as soon as the one that runs, if any, is done."""
+    def kick(self, asked: str) -> None:
+        """Make a pass as soon as the one that runs, if any, is done; `asked` is who or what wants it."""
+        self._wants.add(asked)
         self._kicked.set()
 
     def retire(self) -> None:
@@ -69,28 +90,66 @@ class Runner:
         while True:
             await self._due()
             self._kicked.clear()
-            await self.pass_once()
+            # Who asked for a pass that failed has asked for its repetitions, too.
+            await self.pass_once(self._wants.take() or self._asked)
 
     async def _due(self) -> None:
-        delay = None
+        """Wait until a pass is wanted, is to be repeated, or what a commit waited for has come."""
+        again = None
         if self._failures:
             interval = self.service.interval_seconds
             delay = back_off(interval_seconds=interval, failures=self._failures, rng=self._rng)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(delay):
-                await self._kicked.wait()
+            again = asyncio.get_running_loop().time() + delay
+        while not self._kicked.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._next_look(again)):
+                    await self._kicked.wait()
+            if again is not None and asyncio.get_running_loop().time() >= again:
+                return
+            if self._held_until is not None and self._now() >= self._held_until:
+                self._wants.add("end of its wait")
+                return
 
-    async def pass_once(self) -> None:
-        """Make one pass and put its outcome on the board."""
-        started = asyncio.get_running_loop().time()
+    def _next_look(self, again: float | None) -> float | None:
+        """When to look whether a pass is due, by the event loop's clock; None: not before a kick."""
+        if self._held_until is None:
+            return again
+        seconds = max((self._held_until - self._now()).total_seconds(), 0.0)
+        look = asyncio.get_running_loop().time() + min(seconds, RECHECK_SECONDS)
+        return look if again is None else min(look, again)
+
+    async def pass_once(self, asked: str) -> None:
+        """Make one pass, for `asked`, and put its outcome on the board."""
+        started, self._asked = asyncio.get_running_loop().time(), asked
         outcome = await self._threads.work(
-            self._reconciler.reconcile, self.service, self.follower.store, still=lambda: not self._retired
+            self._reconciler.reconcile,
+            self.service,
+            self.follower.store,
+            peers=self._peers(),
+            asked=asked,
+            still=lambda: not self._retired,
         )
         self._observe_seconds(asyncio.get_running_loop().time() - started)
         self.passes += 1
         self._failures = self._failures + 1 if _can_get_better(outcome) else 0
+        self._held_until = self._end_of_wait(outcome)
         await self._settle(outcome)
         self.first_pass.set()
+        self._tell(outcome)
+
+    def _end_of_wait(self, outcome: Outcome) -> datetime | None:
+        """Return when to look again for what had to wait; None where nothing had, or nobody knows."""
+        plan = outcome.plan
+        if plan is None or plan.verb is not Verb.WAIT or plan.until is None:
+            return None
+        return max(plan.until, self._now() + timedelta(seconds=SHORTEST_WAIT_SECONDS))
+
+    def _tell(self, outcome: Outcome) -> None:
+        """Let those that come after it go on, where something changed: else they could go in circles."""
+        stands = (outcome.deployed, outcome.intent, outcome.error is None)
+        if stands != self._stands:
+            self._stands = stands
+            self._on_change()
 
     async def _settle(self, outcome: Outcome) -> None:
         status = self._board.settle(outcome)

@@ -14,16 +14,19 @@ T = TypeVar("T")
 
 POLLS = 256
 """Polls side by side: one for each upstream of any host that was ever seen."""
-PASSES = 16
-"""Passes side by side; more would wait for the same disk, and a hanging reload takes only one."""
+PASSES = 32
+"""Passes side by side. They compete for one disk, but most of those that take long only wait: for a
+service that has to stay healthy for minutes, a check, a reload that hangs."""
 ANSWERS = 4
 """Writes of intent side by side: they never wait behind a pass or a poll."""
 IDENTITIES = 8
 """Askers that are recognised side by side: a slow auth plugin holds up nobody else's work."""
+INQUIRIES = 4
+"""Diffs and explanations side by side: they read much, and may wait for the network."""
 
 
 class Threads:
-    """Four pools, so that nothing waits for a thread that something slower holds.
+    """Five pools, so that nothing waits for a thread that something slower holds.
 
     Threads are made when first needed. A poll can hang for its whole timeout, so each upstream
     has a thread of its own at hand.
@@ -34,6 +37,7 @@ class Threads:
         self._passes = ThreadPoolExecutor(PASSES, thread_name_prefix="pass")
         self._answers = ThreadPoolExecutor(ANSWERS, thread_name_prefix="answer")
         self._identities = ThreadPoolExecutor(IDENTITIES, thread_name_prefix="identify")
+        self._inquiries = ThreadPoolExecutor(INQUIRIES, thread_name_prefix="inquire")
         self._running: set[Future[Any]] = set()
         self._polling: set[Future[Any]] = set()
 
@@ -53,13 +57,18 @@ class Threads:
         """Run auth plugins: what a client waits for, and what a third party wrote."""
         return await self._run(self._identities, call, *args, **kwargs)
 
+    async def inquire(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what a client waits for and what takes its time: it reads, and changes nothing."""
+        return await self._run(self._inquiries, call, *args, **kwargs)
+
     def close(self, grace_seconds: float) -> bool:
         """Take no more work, and wait so long for passes and answers that run.
 
-        Returns whether every thread has ended. A poll and an auth plugin are not waited for: they
-        hold nothing that the next start does not clear.
+        Returns whether every thread has ended. A poll, an inquiry and an auth plugin are not waited
+        for: they hold nothing that the next start does not clear.
         """
-        for pool in (self._polls, self._passes, self._answers, self._identities):
+        pools = (self._polls, self._passes, self._answers, self._identities, self._inquiries)
+        for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
         wait(set(self._running), timeout=grace_seconds)
         return not self._running and not self._polling

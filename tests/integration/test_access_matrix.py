@@ -32,6 +32,7 @@ EXPECTED: dict[str, tuple[str, Role | None]] = {
     "POST /state/unfreeze/{service}": (ONE, Role.OPERATE),
     "POST /state/rollback/{service}/{hash}": (ONE, Role.OPERATE),
     "POST /do/pull/{service}": (ONE, Role.OPERATE),
+    "POST /do/retry/{service}": (ONE, Role.OPERATE),
     "POST /do/reload-config": (WHOLE, Role.ADMIN),
     "GET /audit": (WHOLE, Role.ADMIN),
     "POST /hook/{name}": (SIGNED, None),

@@ -265,7 +265,7 @@ def follower_of(upstream: Upstream, threads: Threads, watch: Watch) -> Follower:
         watch=watch,
         reconciler=cast("Reconciler", upstream),
         threads=threads,
-        on_poll=lambda _follower: None,
+        on_poll=lambda _follower, _asked: None,
         rng=random.Random(1),
     )
 

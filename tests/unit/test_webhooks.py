@@ -28,6 +28,7 @@ class Follower:
     upstream: str
     branch: str = "main"
     pokes: list[float] = field(factory=list)
+    asked: list[str] = field(factory=list)
 
     @property
     def watch(self) -> Watch:
@@ -37,8 +38,9 @@ class Follower:
             upstream=self.upstream, credentials=Credentials(), stores=Path("/srv"), services=(service,)
         )
 
-    def poke(self) -> None:
+    def poke(self, asked: str) -> None:
         self.pokes.append(time.monotonic())
+        self.asked.append(asked)
 
 
 class Host:
@@ -203,12 +205,12 @@ def test_a_burst_is_one_poke_at_once_and_one_for_what_came_after_it():
     async def burst():
         spacing = Spacing(0.1)
         for _ in range(50):
-            spacing.poke(follower)
-        spacing.poke(other)
+            spacing.poke(follower, "hook")
+        spacing.poke(other, "hook")
         await asyncio.sleep(0.25)
         assert len(follower.pokes) == 2
         assert 0.09 < follower.pokes[1] - follower.pokes[0] < 0.24
-        spacing.poke(follower)
+        spacing.poke(follower, "hook")
         await asyncio.sleep(0.15)
 
     asyncio.run(burst())
@@ -223,7 +225,7 @@ def test_after_a_quiet_time_a_poke_is_immediate_again(pokes):
     async def pauses():
         spacing = Spacing(0.02)
         for _ in range(pokes):
-            spacing.poke(follower)
+            spacing.poke(follower, "hook")
             await asyncio.sleep(0.05)
 
     asyncio.run(pauses())
