@@ -16,6 +16,7 @@ from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.credentials import without_userinfo
 from gitopper_plugins.dulwich.history import haves
 from gitopper_plugins.dulwich.http import HttpTransport
+from gitopper_plugins.dulwich.objects import TAG
 from gitopper_plugins.dulwich.packs import consolidate, receive
 from gitopper_plugins.dulwich.pkt import GarbledError
 from gitopper_plugins.dulwich.protocol import Session, ls_refs, pack_of
@@ -118,9 +119,11 @@ def _bring_history(
     offered = haves(store.objects, [known[branch] for branch in near_first])
     chunks = pack_of(session, wants, offered, filtered=filtered)
     receive(store.path, chunks, promisor=layout.is_partial(store.path))
-    for want in wants:
-        if not store.readable(want):
-            raise GarbledError(f"the pack that it sent lacks commit {want.decode()}, or its tree")
+    for branch, tip in tips.items():
+        if store.objects.find(tip, TAG) is not None:
+            raise GarbledError(f"its branch {branch} names a tag, and not a commit; push the commit itself")
+        if not store.readable(tip):
+            raise GarbledError(f"the pack that it sent lacks commit {tip.decode()}, or its tree")
 
 
 def _record(
