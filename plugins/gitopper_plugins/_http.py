@@ -77,6 +77,8 @@ def look(text: str, seconds: float) -> str:
 def _why(error: Exception, seconds: float) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"no TLS with it: {error.reason.lower().replace('_', ' ')}"
     if isinstance(error, http.client.RemoteDisconnected):
         return "hung up without an answer"
     if isinstance(error, http.client.HTTPException):

@@ -7,6 +7,7 @@ where it is used: a host without health pays nothing for it.
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -62,12 +63,14 @@ def _unit(request: HealthRequest, seconds: float) -> str:
 
     try:
         name = unit_name(request.service)
-        argv = ("systemctl", "--no-pager", "show", f"--property={','.join(PROPERTIES)}", "--", name)
-        unit = Unit.parse(name, run(argv, timeout_seconds=seconds).check().output)
     except ReloadError as exc:
         return str(exc)
+    argv = ("systemctl", "--no-pager", "show", f"--property={','.join(PROPERTIES)}", "--", name)
+    try:
+        unit = Unit.parse(name, run(argv, timeout_seconds=round(seconds, 2)).check().output)
     except CommandError as exc:
-        return f"systemd does not tell of its units: {_last_words(exc) or exc}"
+        why = _last_words(exc) or str(exc).removeprefix(f"{shlex.join(argv)}: ")
+        return f"unit {name}: systemctl show: {why}"
     if not unit.runs:
         return f"unit {name} is {unit.state}"
     # Only so a unit is found out that fails and is started again, over and over.

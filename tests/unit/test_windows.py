@@ -12,7 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from libgitopper import Window, opening, parse_window
+from gitopper_plugins import window
+from libgitopper import Hold, HoldRequest, Window, opening, parse_window
+from libgitopper.testing.reload import service_for_tests
 
 WEEK_MINUTES = 7 * 24 * 60
 
@@ -101,7 +103,7 @@ def at(text: str) -> datetime:
 
 
 def when(*windows: str, now: str) -> datetime | None:
-    return opening([parse_window(window) for window in windows], at(now))
+    return opening([*map(parse_window, windows)], at(now))
 
 
 def test_without_windows_it_is_always_open() -> None:
@@ -109,18 +111,18 @@ def test_without_windows_it_is_always_open() -> None:
 
 
 def test_a_window_opens_at_its_first_minute_and_closes_at_its_last() -> None:
-    window = "Mon-Fri 09:00-17:00 Europe/Amsterdam"
-    assert when(window, now="2026-11-20 15:59:59.999999") is None
-    assert when(window, now="2026-11-20 16:00") == at("2026-11-23 08:00")  # a Friday evening
-    assert when(window, now="2026-11-23 07:59:59.999999") == at("2026-11-23 08:00")
-    assert when(window, now="2026-11-23 08:00") is None
+    text = "Mon-Fri 09:00-17:00 Europe/Amsterdam"
+    assert when(text, now="2026-11-20 15:59:59.999999") is None
+    assert when(text, now="2026-11-20 16:00") == at("2026-11-23 08:00")  # a Friday evening
+    assert when(text, now="2026-11-23 07:59:59.999999") == at("2026-11-23 08:00")
+    assert when(text, now="2026-11-23 08:00") is None
 
 
 def test_over_midnight_it_belongs_to_the_day_on_which_it_begins() -> None:
-    window = "Fri 22:00-04:00"
-    assert when(window, now="2026-11-20 03:00") == at("2026-11-20 22:00")
-    assert when(window, now="2026-11-21 03:59") is None
-    assert when(window, now="2026-11-21 04:00") == at("2026-11-27 22:00")
+    text = "Fri 22:00-04:00"
+    assert when(text, now="2026-11-20 03:00") == at("2026-11-20 22:00")
+    assert when(text, now="2026-11-21 03:59") is None
+    assert when(text, now="2026-11-21 04:00") == at("2026-11-27 22:00")
 
 
 def test_one_open_window_of_several_is_enough_and_the_first_to_open_counts() -> None:
@@ -147,21 +149,43 @@ def test_a_window_whose_start_is_left_out_opens_when_the_clocks_are_changed() ->
 
 
 def test_an_hour_that_comes_twice_is_open_twice() -> None:
-    window = "Sun 02:15-02:45 Europe/Amsterdam"
-    assert when(window, now="2026-10-24 12:00") == at("2026-10-25 00:15")
-    assert when(window, now="2026-10-25 00:44") is None
-    assert when(window, now="2026-10-25 00:45") == at("2026-10-25 01:15")
-    assert when(window, now="2026-10-25 01:30") is None
+    text = "Sun 02:15-02:45 Europe/Amsterdam"
+    assert when(text, now="2026-10-24 12:00") == at("2026-10-25 00:15")
+    assert when(text, now="2026-10-25 00:44") is None
+    assert when(text, now="2026-10-25 00:45") == at("2026-10-25 01:15")
+    assert when(text, now="2026-10-25 01:30") is None
 
 
 def test_clocks_that_are_put_back_into_a_window_open_it_again() -> None:
-    window = "Sun 01:30-02:30 Europe/Amsterdam"
-    assert when(window, now="2026-10-25 00:30:10.25") == at("2026-10-25 01:00")
+    text = "Sun 01:30-02:30 Europe/Amsterdam"
+    assert when(text, now="2026-10-25 00:30:10.25") == at("2026-10-25 01:00")
 
 
 def test_a_day_that_a_zone_leaves_out_has_no_window() -> None:
     # Samoa went over the date line: after 29 December 2011 came the 31st.
     assert when("Fri 10:00-11:00 Pacific/Apia", now="2011-12-25 00:00") == at("2012-01-05 20:00")
+
+
+def hold(*windows: str, now: str) -> Hold | None:
+    service = service_for_tests("web", windows=tuple(map(parse_window, windows)))
+    return window.gitopper_hold(HoldRequest(service=service, revision="a" * 40, now=at(now)))
+
+
+def test_new_content_is_held_until_a_window_opens() -> None:
+    assert hold(now="2026-11-22 12:00") is None
+    assert hold("Mon-Fri 09:00-17:00 Europe/Amsterdam", now="2026-11-23 12:00") is None
+    assert hold("Mon-Fri 09:00-17:00 Europe/Amsterdam", now="2026-11-22 12:00") == Hold(
+        reason="outside of Mon-Fri 09:00-17:00 Europe/Amsterdam; opens 2026-11-23 09:00 CET",
+        until=at("2026-11-23 08:00"),
+    )
+
+
+def test_the_time_is_told_by_the_clock_of_the_window_that_opens_first() -> None:
+    windows = ("Mon 09:00-10:00", "Mon 09:00-10:00 Asia/Kolkata", "Sun 09:00-10:00 America/New_York")
+    assert hold(*windows, now="2026-11-22 16:00") == Hold(
+        reason=f"outside of {' and '.join(windows)}; opens 2026-11-23 09:00 IST",
+        until=at("2026-11-23 03:30"),
+    )
 
 
 # Each with a year, and what is odd about its clocks.
@@ -185,13 +209,11 @@ def clock(zone: str, year: int) -> Sequence[int]:
     return [local.weekday() * 1440 + local.hour * 60 + local.minute for local in locals_]
 
 
-def minutes_of(window: Window) -> frozenset[int]:
+def minutes_of(one: Window) -> frozenset[int]:
     """The minutes of the week in which a clock on a wall shows a time in the window."""
-    end = window.end_minute + (0 if window.end_minute > window.start_minute else 1440)
+    end = one.end_minute + (0 if one.end_minute > one.start_minute else 1440)
     return frozenset(
-        (day * 1440 + minute) % WEEK_MINUTES
-        for day in window.days
-        for minute in range(window.start_minute, end)
+        (day * 1440 + minute) % WEEK_MINUTES for day in one.days for minute in range(one.start_minute, end)
     )
 
 
