@@ -11,13 +11,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import NoReturn
 
 from attrs import evolve, frozen
 
 from libgitopper.errors import CheckError, HealthError, ReloadError, StepError
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents, Superseded
-from libgitopper.ledger import Ledger, rejected
+from libgitopper.ledger import SHORT, Ledger, rejected
 from libgitopper.model import Content, Deployed, IntentKind, Release, Service
 from libgitopper.orders import Course, Order
 from libgitopper.publishing import Publishing, placed_as, release_of
@@ -105,7 +106,7 @@ class Deploying:
             # Who watches a service's health wants it up: it may be down by now, as after a restart.
             raise self._unhealthy(order, course, exc) from exc
         except CheckError as exc:
-            raise self._unfit(order, course, exc) from exc
+            self._unfit(order, course, exc)
         except WatchEnded:
             error = "ended while its health was watched: something else is wanted now"
             self._ledger.failed(order, course, error)
@@ -113,10 +114,14 @@ class Deploying:
         except StepError as exc:
             self._ledger.failed(order, course, str(exc))
             raise
-        self._discard(order, release.id)
+        self.discard(order.service, order.store)
 
-    def stand_by(self, order: Order, rejection: Rejection) -> None:
-        """Stay with what is deployed; bring it back where a crash came before that was done."""
+    def stand_by(self, order: Order, rejection: Rejection) -> NoReturn:
+        """Stay with what is deployed; bring it back where a crash, or a failed reload, left something else.
+
+        Raises:
+            StepError: always; it tells why the target is not deployed.
+        """
         deployed = order.view.deployed
         if deployed and order.view.attempt:
             deployed = self._take_back(order, deployed, Course(at=self._now()), rejection.reason)
@@ -171,6 +176,15 @@ class Deploying:
             )
             content = evolve(content, generation=content.generation + 1)
 
+    def discard(self, service: Service, store: Store) -> None:
+        """Remove the releases that are past keeping; a failure costs disk, not the deploy."""
+        try:
+            kept = {release for release, _ in self._state.releases(service.name, service.keep)}
+            here = (self._state.deployed(service.name), self._state.attempt(service.name))
+            store.discard(service, kept | {known.release for known in here if known})
+        except Exception:
+            log.exception("%s: old releases could not be removed", service.name)
+
     def _make(self, order: Order, course: Course) -> Release:
         """Do all that comes before anybody sees the release."""
         with course.step("verify"):
@@ -205,8 +219,7 @@ class Deploying:
             taken = self.reload(service, release, first=order.view.deployed is None)
         with course.step("health"):
             notes = self._healthy(order, release, since=taken.deployed.at)
-        told = [note for note in (taken.deployed.note, *(accepted.note for accepted in notes)) if note]
-        deployed = evolve(taken.deployed, note="; ".join(told))
+        deployed = _noted(taken.deployed, [accepted.note for accepted in notes])
         # Written last: a crash before this line repeats the reload.
         self._state.record(deployed, self._ledger.entry(order, course, Result.DEPLOYED, release=release.id))
         self._tell(
@@ -215,25 +228,22 @@ class Deploying:
         )  # fmt: skip
 
     def _healthy(self, order: Order, release: Release, *, since: datetime) -> Sequence[Accepted]:
-        """Watch until the service is healthy; if it is not with what it had before, there is no way back."""
-        name, intent = order.service.name, order.view.intent
+        """Watch until the service is healthy; if it is ill with what it had before, it stays."""
         try:
-            return self._watch.run(
-                order.service, release, since=since,
-                still=lambda: order.still() and self._state.intent(name) == intent,
-            )  # fmt: skip
+            return self._watch.run(order.service, release, since=since, still=self._still(order))
         except HealthError as exc:
-            if order.is_news(release.id):
+            if order.is_news(order.release):
                 raise
             return (Accepted(note=str(exc)),)
 
-    def _unfit(self, order: Order, course: Course, error: CheckError) -> CheckError:
-        """Remember content that is not fit to be published; return the error to show."""
+    def _unfit(self, order: Order, course: Course, error: CheckError) -> NoReturn:
+        """Remember content that is not fit to be published, and stay with what is deployed."""
         self._ledger.failed(order, course, str(error))
         if error.retryable:
-            return error
+            raise error
         rejection = self._ledger.reject(order, "check", str(error))
-        return CheckError(str(rejected(rejection, order.view.deployed)))
+        self.discard(order.service, order.store)
+        self.stand_by(order, rejection)
 
     def _unhealthy(self, order: Order, course: Course, error: HealthError | ReloadError) -> HealthError:
         """Remember content that the service is not healthy with, and go back; return the error to show."""
@@ -244,43 +254,65 @@ class Deploying:
         if deployed is None:
             self._ledger.failed(order, course, str(error))
             return HealthError(str(rejected(rejection, None)))
-        back = self._take_back(order, deployed, course, str(error))
+        try:
+            back = self._take_back(order, deployed, course, str(error))
+        except HealthError as exc:
+            self._ledger.failed(order, course, str(exc))
+            return exc
+        self.discard(order.service, order.store)
         return HealthError(str(rejected(rejection, back)))
 
     def _take_back(self, order: Order, deployed: Deployed, course: Course, why: str) -> Deployed:
         """Publish what is deployed again, and make the service take it, watched in the same way.
 
         Raises:
-            StepError: it can't be done now. It is tried again, until it is.
+            HealthError: it can't be done now; retryable. It is tried again, until it is done.
         """
-        service, release = placed_as(order.service, deployed), release_of(deployed)
-        with course.step("take back"):
-            with self._intents.hold(service.name):
-                self._publishing.publish(service, release, deployed)
-            again = self.reload(service, release, first=False).deployed
-            try:
-                self._watch.run(service, release, since=again.at, still=lambda: True)
-            except HealthError as exc:
-                again = evolve(again, note=f"with that {exc}")
-                why = f"{why}; {again.note}"
+        try:
+            with course.step("take back"):
+                again = self._take_again(order, deployed)
+        except StepError as exc:
+            here = f"{order.target.revision[:SHORT]}: {why}"
+            message = f"{here}; it can't be taken back to {deployed.revision[:SHORT]} now: {exc}"
+            raise HealthError(message, retryable=True) from exc
+        why = f"{why}; {again.note}" if again.note else why
         self._state.record(again, self._ledger.entry(order, course, Result.TAKEN_BACK, error=why))
         self._tell(
             "taken-back",
-            service.name,
+            order.service.name,
             revision=deployed.revision,
             rejected=order.target.revision,
             error=why,
         )
         return again
 
-    def _discard(self, order: Order, live: str) -> None:
-        """Remove the releases that are past keeping; a failure costs disk, not the deploy."""
-        service = order.service
+    def _take_again(self, order: Order, deployed: Deployed) -> Deployed:
+        """Bring back what is deployed, as it was placed then; return what is to be recorded of it."""
+        service, release = placed_as(order.service, deployed), release_of(deployed)
+        if not release.path.is_dir():
+            release = self.release(service, order.store, deployed.content)
+        with self._intents.hold(service.name):
+            self._publishing.publish(service, release, deployed)
+        again = self.reload(service, release, first=False).deployed
         try:
-            kept = {release for release, _ in self._state.releases(service.name, service.keep)}
-            order.store.discard(service, kept | {live})
-        except Exception:
-            log.exception("%s: old releases could not be removed", service.name)
+            notes = [
+                a.note for a in self._watch.run(service, release, since=again.at, still=self._still(order))
+            ]
+        except HealthError as exc:
+            notes = [f"with that {exc}"]
+        except WatchEnded:
+            notes = []  # something else is wanted now: the next pass sees to that
+        return _noted(again, notes)
+
+    def _still(self, order: Order) -> Callable[[], bool]:
+        """Return what tells whether settings and intent are those that the order was given for."""
+        name, intent = order.service.name, order.view.intent
+        return lambda: order.still() and self._state.intent(name) == intent
 
     def _tell(self, kind: str, service: str, **details: object) -> None:
         self._hooks.event(Event(kind=kind, service=service, details=details))
+
+
+def _noted(deployed: Deployed, notes: Sequence[str]) -> Deployed:
+    """Return `deployed` with what there is to say of it: the reload's note, and these."""
+    return evolve(deployed, note="; ".join(note for note in (deployed.note, *notes) if note))

@@ -94,6 +94,11 @@ class Script:
         """Do what is attached after `step`."""
         self._reach(step, "after")
 
+    def look(self, step: str) -> None:
+        """Do what is attached to a step that only looks: it is not logged, and no place for a crash."""
+        if action := self._actions.get((step, "before")):
+            action()
+
     def count(self, step: str) -> int:
         """Return how often `step` was taken."""
         return self.log.count(step)
@@ -273,10 +278,11 @@ class SimulatedGit:
         self._script.before(step)
         id_ = content.release_id(service)
         path = service.releases / id_
-        for mapping in service.mappings:
-            for name, text in request.store.files(content.revision, mapping).items():
-                (path / name).parent.mkdir(parents=True, exist_ok=True)
-                (path / name).write_text(text)
+        if not path.is_dir():  # else only its HEAD moves, and its files stay, whatever became of them
+            for mapping in service.mappings:
+                for name, text in request.store.files(content.revision, mapping).items():
+                    (path / name).parent.mkdir(parents=True, exist_ok=True)
+                    (path / name).write_text(text)
         (path / ".head").write_text(content.revision)
         self._script.after(step)
         return Release(service=service.name, id=id_, path=path, content=content)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,16 +11,24 @@ from libgitopper import (
     Attempt,
     Deploy,
     Deployed,
+    Drift,
+    DriftRecord,
+    HealthWatch,
     Hooks,
     Intent,
     IntentKind,
     Outcome,
+    Peer,
     Reconciler,
+    Rejection,
     Service,
     Source,
     SourceError,
+    SourceHealth,
+    State,
     StateStore,
     Watch,
+    derive,
 )
 from libgitopper import Mapping as Mapped
 from tests.support.simulated import (
@@ -32,6 +41,7 @@ from tests.support.simulated import (
     SimulatedStore,
     SimulatedUpstream,
 )
+from tests.support.simulatedguards import SimulatedClock, SimulatedGuards
 
 __all__ = ["UPSTREAM", "SimulatedHost", "SimulatedStateStore"]
 
@@ -48,24 +58,42 @@ class SimulatedStateStore(StateStore):
         self._connection.execute("PRAGMA synchronous = OFF")
 
     def begin(self, service: str, attempt: Attempt) -> None:
-        self._script.before(f"begin {service}")
-        super().begin(service, attempt)
-        self._script.after(f"begin {service}")
+        with self._step(f"begin {service}"):
+            super().begin(service, attempt)
 
     def record(self, deployed: Deployed, deploy: Deploy | None = None) -> None:
-        self._script.before(f"record {deployed.service.name}")
-        super().record(deployed, deploy)
-        self._script.after(f"record {deployed.service.name}")
+        with self._step(f"record {deployed.service.name}"):
+            super().record(deployed, deploy)
 
     def advance(self, deployed: Deployed) -> None:
-        self._script.before(f"advance {deployed.service.name}")
-        super().advance(deployed)
-        self._script.after(f"advance {deployed.service.name}")
+        with self._step(f"advance {deployed.service.name}"):
+            super().advance(deployed)
 
     def forget(self, service: str) -> None:
-        self._script.before(f"forget {service}")
-        super().forget(service)
-        self._script.after(f"forget {service}")
+        with self._step(f"forget {service}"):
+            super().forget(service)
+
+    def accept(self, service: str, source: Source, revision: str) -> None:
+        with self._step(f"accept {service}"):
+            super().accept(service, source, revision)
+
+    def reject(self, rejection: Rejection) -> None:
+        with self._step(f"reject {rejection.service}"):
+            super().reject(rejection)
+
+    def add_deploy(self, deploy: Deploy) -> None:
+        with self._step(f"add {deploy.service}"):
+            super().add_deploy(deploy)
+
+    def keep_drift(self, record: DriftRecord) -> bool:
+        with self._step(f"keep {record.service}"):
+            return super().keep_drift(record)
+
+    @contextmanager
+    def _step(self, step: str) -> Iterator[None]:
+        self._script.before(step)
+        yield
+        self._script.after(step)
 
 
 class SimulatedHost:
@@ -78,17 +106,22 @@ class SimulatedHost:
         self.git = SimulatedGit(self.script, self.upstream)
         self.mounts = SimulatedMounts(self.script)
         self.services = SimulatedServices(self.script, self.mounts)
+        self.guards = SimulatedGuards(self.script, self.services)
         self.observer = SimulatedObserver()
+        self.clock = SimulatedClock()
         self._seconds = 0
         self.start()
 
     def start(self) -> None:
         """Start the process: everything in memory is new, what is on disk and mounted is not."""
         self.hooks = Hooks()
-        for plugin in (self.git, self.mounts, self.services, self.observer):
+        for plugin in (self.git, self.mounts, self.services, self.guards, self.observer):
             self.hooks.register(plugin)
         self.state = SimulatedStateStore(self.directory / "state" / "state.db", self.script)
         self.reconciler = Reconciler(hooks=self.hooks, state=self.state, now=self.now)
+        self.reconciler._deploying._watch = HealthWatch(
+            hooks=self.hooks, clock=self.clock, sleep=self.clock.sleep
+        )
 
     def close(self) -> None:
         """End the process; nothing is tidied up but the file."""
@@ -139,9 +172,45 @@ class SimulatedHost:
         assert isinstance(store, SimulatedStore)
         return store
 
-    def pass_(self, service: Service) -> Outcome:
-        """Poll and reconcile once, as the daemon does."""
-        return self.reconciler.reconcile(service, self.fetch(service))
+    def pass_(self, service: Service, *after: Service, still: Callable[[], bool] = lambda: True) -> Outcome:
+        """Poll and reconcile once, as the daemon does; `after` are the services that it comes after."""
+        store = self.fetch(service)
+        peers: Sequence[Peer] = [Peer(service=peer, store=store) for peer in after]
+        return self.reconciler.reconcile(service, store, peers=peers, asked="poll", still=still)
+
+    def told(self, outcome: Outcome) -> tuple[State, str]:
+        """Return the state, and in one line why, that an operator is shown after a pass."""
+        branch = outcome.service.source.branch
+        return derive(
+            intent=outcome.intent,
+            deployed=outcome.deployed,
+            tip=self.upstream.branches[branch][-1],
+            source=SourceHealth(polled=True),
+            branch=branch,
+            error=outcome.error,
+            waits=outcome.plan.note if outcome.plan else "",
+            drift=outcome.drift,
+        )
+
+    def look(self, service: Service) -> Drift | None:
+        """Compare the published files with their revision, as an operator asks for it."""
+        return self.reconciler.drift(service, self.fetch(service))
+
+    def edit(self, service: Service, path: str, text: str | None) -> None:
+        """Write (or, with None, remove) a file of the release that the service's paths show."""
+        release = self.shown(service)
+        assert release is not None
+        file = service.releases / release / path
+        if text is None:
+            file.unlink()
+        else:
+            file.write_text(text)
+
+    def read(self, service: Service, path: str = "web/conf") -> str:
+        """Return what the service reads: a file of the release that its paths show."""
+        release = self.shown(service)
+        assert release is not None
+        return (service.releases / release / path).read_text()
 
     def freeze(self, service: Service) -> None:
         self.reconciler.want(service.name, Intent(kind=IntentKind.FREEZE))
