@@ -27,8 +27,10 @@ from libgitopper.errors import (
     UnknownRevision,
     VerifyError,
 )
+from libgitopper.explaining import Effect, Explanation, Standing
 from libgitopper.hooks import BrokenPlugin, Hooks, load_plugins
 from libgitopper.hookspecs import HOOK_API, hookimpl
+from libgitopper.inspection import Behind, Compared, Difference, Inspector
 from libgitopper.model import (
     Attempt,
     Content,
@@ -90,6 +92,7 @@ __all__ = [
     "AuthError",
     "AuthRequest",
     "AuthSettings",
+    "Behind",
     "BrokenPlugin",
     "ChangeKind",
     "Check",
@@ -99,6 +102,7 @@ __all__ = [
     "CheckoutRequest",
     "CommandError",
     "Commit",
+    "Compared",
     "Completed",
     "Config",
     "ConfigError",
@@ -107,11 +111,14 @@ __all__ = [
     "Credentials",
     "Deploy",
     "Deployed",
+    "Difference",
     "Drift",
     "DriftPolicy",
     "DriftRecord",
     "DriftRequest",
+    "Effect",
     "Event",
+    "Explanation",
     "FetchRequest",
     "FileChange",
     "GitopperError",
@@ -124,6 +131,7 @@ __all__ = [
     "HoldRequest",
     "Hooks",
     "Identity",
+    "Inspector",
     "InstallError",
     "InstallRequest",
     "Installed",
@@ -152,6 +160,7 @@ __all__ = [
     "Source",
     "SourceError",
     "SourceHealth",
+    "Standing",
     "State",
     "StateError",
     "StateStore",

@@ -1,0 +1,163 @@
+"""Why a commit did, or did not, touch a service: the planner's own reasons, with what happened. Pure."""
+
+from __future__ import annotations
+
+import enum
+
+from attrs import frozen
+
+from libgitopper.deciding import Decision
+from libgitopper.model import Deployed, Intent, IntentKind
+from libgitopper.planner import Plan, Reason, Verb
+from libgitopper.records import Deploy, Result
+from libgitopper.repository import Commit, FileChange
+
+__all__ = ["Effect", "Explanation", "Standing"]
+
+SHORT = 12
+
+
+class Standing(enum.Enum):
+    """Where a commit stands to what is deployed."""
+
+    DEPLOYED = "deployed"
+    """It is what the service is in line with."""
+    PAST = "past"
+    """What is deployed descends from it."""
+    AHEAD = "ahead"
+    """It descends from what is deployed, or nothing is."""
+    ASIDE = "aside"
+    """Neither: history was rewritten, or it is of another branch."""
+
+
+@frozen(kw_only=True)
+class Effect:
+    """What a commit changes for a service, compared with its first parent."""
+
+    plan: Plan | None = None
+    """What a pass does for a service that is in line with the parent; None where it can do nothing."""
+    files: tuple[FileChange, ...] = ()
+    """Those below the mapped paths that it changes."""
+    trouble: str = ""
+    """Why it can't be deployed for this service, as a path that it lacks."""
+
+
+@frozen(kw_only=True)
+class Explanation:
+    """What there is to say of a commit and a service."""
+
+    service: str
+    revision: str | None
+    """The commit, by its full hash; None where none is known."""
+    commit: Commit | None
+    """The same, read; None where it is not in the store."""
+    standing: Standing | None
+    """None without a commit."""
+    effect: Effect | None
+    """None where the commit is not in the store."""
+    decision: Decision | None
+    """What a pass would do with this commit, where the service tracks and does not have it."""
+    deploys: tuple[Deploy, ...] = ()
+    """What was done here to bring the service to this commit, newest first."""
+    came_with: str | None = None
+    """The later commit by whose deploy it came here; None where it came by its own, or did not."""
+    intent: Intent
+    deployed: Deployed | None
+    aim: str | None
+    """The commit that the service should be at; None where none is known."""
+    now: Decision | None
+    """What a pass would do now; None where it would fail at once."""
+    trouble: str = ""
+    """Why it would."""
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Every reason of the planner that has a part in it, each once."""
+        plans = [self.effect.plan.reasons] if self.effect and self.effect.plan else []
+        plans += [decision.reasons for decision in (self.decision, self.now) if decision]
+        return tuple(dict.fromkeys(reason for reasons in plans for reason in reasons))
+
+    @property
+    def verdict(self) -> str:
+        """All of it in one line; texts from the repository and from programs are not made safe to print."""
+        if self.revision is None:
+            return f"{self.service}: {self._now()}"
+        told = (self._changes(), self._fate())
+        return f"{self.revision[:SHORT]} {'; '.join(part for part in told if part)}"
+
+    def _changes(self) -> str:
+        if self.effect is None:
+            return "is not in the store any more"
+        plan = self.effect.plan
+        if plan is None:
+            return f"can't be deployed: {self.effect.trouble}"
+        if Reason.FIRST in plan.reasons:
+            return f"is the first commit that has the paths of {self.service}"
+        if plan.verb is not Verb.DEPLOY:
+            return f"changes other paths only, so {self.service} is not touched for it"
+        files = len(self.effect.files)
+        return f"changes {', '.join(plan.changed)} ({files} file{'s' if files != 1 else ''})"
+
+    def _fate(self) -> str:
+        if self.standing is Standing.DEPLOYED:
+            return f"it is deployed; {self._now()}" if self._is_unsettled else "it is deployed"
+        if self.standing is Standing.PAST:
+            return self._past()
+        if self.intent.kind is not IntentKind.TRACK:
+            return _held_back(self.intent)
+        if self.decision is None:
+            return f"{self._of(self.aim)} is what {self.service} shall be at" if self.aim else ""
+        later = f"; {self._of(self.aim)} comes after it" if self.aim != self.revision else ""
+        return _told(self.decision) + later
+
+    @property
+    def _is_unsettled(self) -> bool:
+        """True where the service is at the right commit, and not all is as it should be."""
+        return self.now is None or self.now.plan.verb is Verb.DEPLOY
+
+    def _past(self) -> str:
+        deployed = self.deployed.revision if self.deployed else None
+        here = f"{self._of(deployed)} is deployed, which descends from it"
+        last = next(iter(self.deploys), None)
+        if last is not None and last.result in {Result.FAILED, Result.TAKEN_BACK}:
+            return f"it failed: {last.error}; {here}"
+        touched = self.effect and self.effect.plan and self.effect.plan.verb is Verb.DEPLOY
+        if self.came_with and touched:
+            return f"it came with {self._of(self.came_with)}; {here}"
+        return here
+
+    def _now(self) -> str:
+        return f"a pass fails: {self.trouble}" if self.now is None else _told(self.now)
+
+    def _of(self, revision: str | None) -> str:
+        return (revision or "nothing")[:SHORT]
+
+
+def _told(decision: Decision) -> str:
+    """What a pass does, and why, in words."""
+    if decision.rejection:
+        failed = decision.rejection
+        where = f" as part of {failed.revision[:SHORT]}"
+        what = f"failed its {failed.step}{where}: {failed.reason}"
+        return f"it is not tried again, because this content {what}; `do retry` tries it again"
+    if decision.waits:
+        return _waits(decision.waits)
+    plan = decision.plan
+    to = f" {plan.target.revision[:SHORT]}" if plan.target else ""
+    does = {Verb.DEPLOY: f"deploys{to}", Verb.ADVANCE: f"advances to{to}", Verb.KEEP: "changes nothing"}
+    return f"the next pass {does.get(plan.verb, 'waits')}: {plan.why}"
+
+
+def _waits(plan: Plan) -> str:
+    if Reason.AFTER in plan.reasons:
+        return f"it waits {plan.note}"
+    until = f", until {plan.until:%Y-%m-%dT%H:%M:%SZ}" if plan.until else ""
+    return f"it waits: {plan.note}{until}"
+
+
+def _held_back(intent: Intent) -> str:
+    by = f" by {intent.by}" if intent.by else ""
+    if intent.kind is IntentKind.ROLLBACK:
+        return f"it has to wait for an unfreeze: rolled back to {(intent.revision or '')[:SHORT]}{by}"
+    why = f": {intent.reason}" if intent.reason else ""
+    return f"it has to wait for an unfreeze: frozen{by}{why}"
