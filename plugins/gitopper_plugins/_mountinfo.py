@@ -34,6 +34,8 @@ class Mount:
     """Of this mount; the file system may be read-only on top of that."""
     shared: bool
     """True when mounts made on it propagate to its peers."""
+    kind: str
+    """Type of the file system, as ``ext4``."""
 
 
 def parse(text: bytes) -> dict[int, Mount]:
@@ -46,7 +48,8 @@ def parse(text: bytes) -> dict[int, Mount]:
 def _parse_line(line: bytes) -> Mount:
     number, parent, device, root, point, options, *rest = line.split(b" ")
     # Optional fields, any number of them, end with a lone hyphen.
-    optional = rest[: rest.index(b"-")]
+    hyphen = rest.index(b"-")
+    optional = rest[:hyphen]
     return Mount(
         id=int(number),
         parent=int(parent),
@@ -55,6 +58,7 @@ def _parse_line(line: bytes) -> Mount:
         point=_unescape(point),
         readonly=b"ro" in options.split(b","),
         shared=any(field.startswith(b"shared:") for field in optional),
+        kind=rest[hyphen + 1].decode(),
     )
 
 
@@ -98,6 +102,29 @@ class MountTable:
         prefix = f"{_canonical(path)}/"
         return tuple(sorted({m.point for m in self._mounts.values() if m.point.startswith(prefix)}))
 
+    def procs(self) -> tuple[str, ...]:
+        """Return where processes can be seen: each visible mount of a whole procfs."""
+        points = (m.point for m in self._mounts.values() if (m.kind, m.root) == ("proc", "/"))
+        return tuple(point for point in dict.fromkeys(points) if self._kind(point) == "proc")
+
+    def showing(self, path: Path) -> tuple[str, ...]:
+        """Return at which paths the directory `path`, or something below it, can be seen; itself first."""
+        device, root = self.inside(path)
+        found = {os.path.realpath(path): path}
+        for mount in self._mounts.values():
+            if mount.device == device and _within(mount.root, root):
+                found.setdefault(mount.point, path / Path(mount.root).relative_to(root))
+            elif mount.device == device and _within(root, mount.root):
+                found.setdefault(str(mount.point / Path(root).relative_to(mount.root)), path)
+        # The others are hidden below a mount, or deleted.
+        return tuple(point for point, what in found.items() if _same(point, what))
+
+    def _kind(self, point: str) -> str:
+        try:
+            return self.of(Path(point)).kind
+        except OSError:
+            return ""
+
     def inside(self, path: Path) -> tuple[str, str]:
         """Return the device that holds `path`, and the path inside its file system.
 
@@ -117,6 +144,17 @@ class MountTable:
         while mount is not None:
             yield mount
             mount = self.parent(mount)
+
+
+def _within(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _same(one: str, other: Path) -> bool:
+    try:
+        return other.samefile(one)
+    except OSError:
+        return False
 
 
 def _canonical(path: Path) -> Path:

@@ -3,6 +3,8 @@
 The calls of the kernel's newer mount interface have no wrappers in Python or in older C
 libraries, so they are made by number; the numbers are the same on every architecture but alpha.
 Each function raises `OSError`, with the path that the call was about.
+
+The program that prepares a view for a check starts with this module, so it imports little.
 """
 
 from __future__ import annotations
@@ -10,56 +12,93 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import threading
-from pathlib import Path
 
-__all__ = ["attach", "attach_beneath", "attach_through_peer", "clone", "detach", "has_beneath"]
+__all__ = [
+    "attach",
+    "attach_beneath",
+    "attach_through_peer",
+    "clone",
+    "detach",
+    "has_beneath",
+    "make_private",
+    "make_root",
+    "mount_proc",
+    "new_tmpfs",
+    "set_readonly",
+    "unshare",
+]
 
-OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR = 428, 429, 442
+OPEN_TREE, MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT, MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
 
-AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW = -100, 0x1000, 0x100
+AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT = -100, 0x1000, 0x100, 0x800
+AT_RECURSIVE = 0x8000
 OPEN_TREE_CLONE = 1
 MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_BENEATH = 0x4, 0x200
-MOUNT_ATTR_RDONLY = 1
-MS_REC, MS_PRIVATE = 1 << 14, 1 << 18
+FSOPEN_CLOEXEC, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE, FSMOUNT_CLOEXEC = 1, 1, 6, 1
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 1 << 14, 1 << 18
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
-CLONE_NEWNS = 0x20000
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x20000, 0x10000000, 0x20000000
+
+StrPath = str | os.PathLike[str]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 
-def clone(path: Path, *, readonly: bool) -> int:
+def clone(
+    path: StrPath, *, readonly: bool = False, recursive: bool = False, directory: int = AT_FDCWD
+) -> int:
     """Return a descriptor of a new mount of `path`, attached nowhere yet; close it when done.
 
-    Mounts below `path` are not part of it. It is private: what is later mounted on it does not
-    appear at `path`. Where it is attached to a shared mount, the kernel shares it anew.
+    Mounts below `path` are part of it only if it is `recursive`. It is private: what is later mounted
+    on it does not appear at `path`. Where it is attached to a shared mount, the kernel shares it anew.
+    A relative `path` is looked up in the opened `directory`.
     """
-    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | AT_SYMLINK_NOFOLLOW
-    tree = _syscall(OPEN_TREE, AT_FDCWD, os.fsencode(path), flags, about=path)
-    # struct mount_attr: attr_set, attr_clr, propagation, userns_fd. Read-only is set now: on a
-    # mount that is attached it would not reach the namespaces of services.
-    attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_RDONLY if readonly else 0, 0, MS_PRIVATE, 0)
+    whole = AT_RECURSIVE if recursive else 0
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | whole
+    tree = _syscall(OPEN_TREE, directory, os.fsencode(path), flags, about=path)
     try:
-        size = ctypes.sizeof(attributes)
-        _syscall(MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, ctypes.byref(attributes), size, about=path)
+        # Now: on a mount that is attached it would not reach the namespaces of services.
+        _set_attributes(tree, MOUNT_ATTR_RDONLY if readonly else 0, MS_PRIVATE, whole, about=path)
     except OSError:
         os.close(tree)
         raise
     return tree
 
 
-def attach(tree: int, target: Path) -> None:
-    """Show the mount `tree` at `target`, on top of what is there."""
-    _move_mount(tree, target, 0)
+def new_tmpfs(*, size_bytes: int, mode: int, about: StrPath) -> int:
+    """Return a descriptor of a new file system in memory, attached nowhere yet; close it when done."""
+    context = _syscall(FSOPEN, b"tmpfs", FSOPEN_CLOEXEC, about=about)
+    try:
+        for key, value in ((b"size", b"%d" % size_bytes), (b"mode", b"%o" % mode)):
+            _syscall(FSCONFIG, context, FSCONFIG_SET_STRING, key, value, 0, about=about)
+        _syscall(FSCONFIG, context, FSCONFIG_CMD_CREATE, None, None, 0, about=about)
+        attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+        return _syscall(FSMOUNT, context, FSMOUNT_CLOEXEC, attributes, about=about)
+    finally:
+        os.close(context)
 
 
-def attach_beneath(tree: int, target: Path) -> None:
+def set_readonly(tree: int, about: StrPath) -> None:
+    """Make the mount `tree` read-only; mounts below it stay as they are."""
+    _set_attributes(tree, MOUNT_ATTR_RDONLY, 0, 0, about=about)
+
+
+def attach(tree: int, target: StrPath, *, directory: int = AT_FDCWD) -> None:
+    """Show the mount `tree` at `target`, on top of what is there.
+
+    A relative `target` is looked up in the opened `directory`.
+    """
+    _move_mount(tree, target, 0, directory)
+
+
+def attach_beneath(tree: int, target: StrPath) -> None:
     """Put the mount `tree` under the mount that is visible at `target`; nothing changes to the eye."""
     _move_mount(tree, target, MOVE_MOUNT_BENEATH)
 
 
-def attach_through_peer(tree: int, target: Path) -> None:
+def attach_through_peer(tree: int, target: StrPath) -> None:
     """Do as `attach_beneath` on kernels without it, where the mount that `target` is on is shared.
 
     A mount that arrives by propagation is put under what stands there (Linux 4.11 and later). So
@@ -67,6 +106,8 @@ def attach_through_peer(tree: int, target: Path) -> None:
     `target`, and mounts on that. The namespace goes with the thread, whatever happens, and its
     end does not propagate. With more than one mount at `target` it goes under the lowest.
     """
+    import threading
+
     failed: list[OSError] = []
 
     def body() -> None:
@@ -82,10 +123,37 @@ def attach_through_peer(tree: int, target: Path) -> None:
         raise failed[0]
 
 
-def detach(target: Path) -> None:
+def detach(target: StrPath) -> None:
     """Remove the visible mount at `target`; who has files of it open keeps them."""
     if _libc.umount2(os.fsencode(target), MNT_DETACH | UMOUNT_NOFOLLOW) < 0:
         raise _error(target)
+
+
+def unshare(flags: int) -> None:
+    """Move this process (this thread, for a mount namespace) into new namespaces: ``CLONE_NEW…``."""
+    if _libc.unshare(flags) < 0:
+        raise _error("/")
+
+
+def make_private() -> None:
+    """Let what is mounted in this namespace from now on reach no other, nor come from one."""
+    _mount(None, "/", None, MS_REC | MS_PRIVATE)
+
+
+def mount_proc(target: StrPath) -> None:
+    """Mount a procfs that shows the processes of this PID namespace."""
+    _mount("proc", target, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def make_root(tree: int) -> None:
+    """Make the mount `tree`, which is attached, the root of this namespace; the former one is gone."""
+    os.fchdir(tree)
+    # Both are here: pivot_root(2) puts the old root on top of the new one, from where it is removed.
+    if _libc.pivot_root(b".", b".") < 0:
+        raise _error("/")
+    if _libc.umount2(b".", MNT_DETACH) < 0:
+        raise _error("/")
+    os.chdir("/")
 
 
 def has_beneath() -> bool:
@@ -95,7 +163,7 @@ def has_beneath() -> bool:
         PermissionError: this process may not mount.
     """
     try:
-        _move_mount(-1, Path("/"), MOVE_MOUNT_BENEATH)
+        _move_mount(-1, "/", MOVE_MOUNT_BENEATH)
     except OSError as exc:
         if exc.errno == errno.EPERM:
             raise
@@ -103,28 +171,39 @@ def has_beneath() -> bool:
     return False
 
 
-def _attach_from_elsewhere(tree: int, target: Path) -> None:
-    around = target.parent
-    if _libc.unshare(CLONE_NEWNS) < 0:  # of this thread only
-        raise _error(target)
+def _attach_from_elsewhere(tree: int, target: StrPath) -> None:
+    around = os.fspath(target).rpartition("/")[0] or "/"
+    unshare(CLONE_NEWNS)  # of this thread only
     # Cloned while it is shared: it stays a peer of the host's when all else here turns private.
     flags = OPEN_TREE_CLONE | os.O_CLOEXEC
     peer = _syscall(OPEN_TREE, AT_FDCWD, os.fsencode(around), flags, about=around)
     try:
-        if _libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None) < 0:
-            raise _error(Path("/"))
+        make_private()
         attach(peer, around)
         attach(tree, target)
     finally:
         os.close(peer)
 
 
-def _move_mount(tree: int, target: Path, flags: int) -> None:
+def _move_mount(tree: int, target: StrPath, flags: int, directory: int = AT_FDCWD) -> None:
     flags |= MOVE_MOUNT_F_EMPTY_PATH
-    _syscall(MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), flags, about=target)
+    _syscall(MOVE_MOUNT, tree, b"", directory, os.fsencode(target), flags, about=target)
 
 
-def _syscall(number: int, *arguments: object, about: Path) -> int:
+def _set_attributes(tree: int, attributes: int, propagation: int, flags: int, *, about: StrPath) -> None:
+    # struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
+    wanted = (ctypes.c_uint64 * 4)(attributes, 0, propagation, 0)
+    size = ctypes.sizeof(wanted)
+    _syscall(MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH | flags, ctypes.byref(wanted), size, about=about)
+
+
+def _mount(source: str | None, target: StrPath, kind: str | None, flags: int) -> None:
+    words = (None if word is None else os.fsencode(word) for word in (source, target, kind))
+    if _libc.mount(*words, ctypes.c_ulong(flags), None) < 0:
+        raise _error(target)
+
+
+def _syscall(number: int, *arguments: object, about: StrPath) -> int:
     # Variadic: plain integers would be passed as 32 bits, and the upper half be left to chance.
     wide = (ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)
     result: int = _libc.syscall(ctypes.c_long(number), *wide)
@@ -133,6 +212,6 @@ def _syscall(number: int, *arguments: object, about: Path) -> int:
     return result
 
 
-def _error(about: Path) -> OSError:
+def _error(about: StrPath) -> OSError:
     number = ctypes.get_errno()
-    return OSError(number, os.strerror(number), str(about))
+    return OSError(number, os.strerror(number), os.fspath(about))
