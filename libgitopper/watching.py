@@ -15,6 +15,7 @@ from libgitopper.hooks import Hooks
 from libgitopper.model import Release, Service
 from libgitopper.requests import Accepted, HealthRequest
 from libgitopper.safeguards import Health
+from libgitopper.status import one_line
 
 __all__ = ["HealthWatch", "WatchEnded"]
 
@@ -104,7 +105,7 @@ class HealthWatch:
         except PluginError:
             raise  # nobody can tell, and waiting will not change that
         except GitopperError as exc:
-            return " ".join(str(exc).split())  # shown beside the state, in one line
+            return one_line(str(exc))
         except Exception as exc:
             name = request.service.name
             log.exception("%s: a probe of its health failed in a way that nobody foresaw", name)

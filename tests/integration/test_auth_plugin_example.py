@@ -8,21 +8,17 @@ import os
 import re
 import shlex
 import subprocess
-import sys
-import sysconfig
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import gitopper_plugins
-import libgitopper
 from tests.support.daemon import Daemon, wait_until
+from tests.support.examples import EXAMPLES, install
 from tests.support.site import Site
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples" / "auth-plugin"
+EXAMPLE = EXAMPLES / "auth-plugin"
 PAGE = ROOT / "docs" / "howto" / "auth-plugin.md"
 ALICE = "alice@example.net"
 
@@ -30,23 +26,7 @@ ALICE = "alice@example.net"
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh environment with the example's wheel; what it depends on shows through from this one."""
-    base = tmp_path_factory.mktemp("environment")
-    wheels = base / "wheels"
-    source = base / "source"
-    subprocess.run(["cp", "-r", str(EXAMPLE), str(source)], check=True)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    offline = ["--no-deps", "--no-index", "--no-build-isolation"]
-    subprocess.run([*pip, "wheel", *offline, "-w", str(wheels), str(source)], check=True)
-    home = base / "venv"
-    venv.create(home, with_pip=False)
-    python = home / "bin" / "python"
-    (wheel,) = wheels.glob("gitopper_sshsig-*.whl")
-    subprocess.run([*pip, "--python", str(python), "install", *offline[:2], str(wheel)], check=True)
-    (site,) = home.glob("lib/python*/site-packages")
-    packages = (libgitopper, gitopper_plugins)
-    own = [sysconfig.get_path("purelib"), *(str(Path(package.__path__[0]).parent) for package in packages)]
-    (site / "shared.pth").write_text("\n".join(dict.fromkeys(own)) + "\n")
-    return home
+    return install("auth-plugin", tmp_path_factory.mktemp("environment"))
 
 
 @pytest.fixture
