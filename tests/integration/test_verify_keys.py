@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from gitopper_plugins._channel import Deadline
+from gitopper_plugins._signedcommit import RefusedCommit, take_apart
+from gitopper_plugins._signers import check_signature
+from gitopper_plugins._trust import read_trust
+from gitopper_plugins.dulwich.commit import read_commit
+from libgitopper import Verify
 from tests.support.signing import (
     GpgHome,
     GpgKey,
@@ -17,6 +23,7 @@ from tests.support.signing import (
     transplanted,
     write_commit,
 )
+from tests.support.upstream import git
 from tests.support.verifying import VerifyingHost, verifying_host
 
 LONG_AGO = "20200101T000000"
@@ -202,3 +209,22 @@ class TestOpenPgpKeys:
         garbage = b"-----BEGIN PGP SIGNATURE-----\n\nAAAA\n=AAAA\n-----END PGP SIGNATURE-----\n"
         write_commit(host.upstream, transplanted(raw_commit(host.upstream), garbage))
         assert "has a signature that gpgv can't read" in host.refusal()
+
+
+def test_commit_of_a_sha256_repository_is_judged_as_git_does(alice: SshKey, tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet", "--object-format=sha256", ".")
+    allowed = tmp_path / "allowed_signers"
+    allowed.write_text(alice.allowed())
+    allowed.chmod(0o644)
+    for name, value in [*alice.settings, ("gpg.ssh.allowedSignersFile", str(allowed))]:
+        git(tmp_path, "config", name, value)
+    git(tmp_path, "commit", "--quiet", "-S", "--allow-empty", "--message", "x")
+    git(tmp_path, "verify-commit", "HEAD")
+    revision = git(tmp_path, "rev-parse", "HEAD")
+    raw = (git(tmp_path, "cat-file", "commit", "HEAD") + "\n").encode()
+    assert len(revision) == 64
+    signed = take_apart(read_commit(revision, raw))
+    check_signature(signed, read_trust(Verify(allowed_signers=allowed)), Deadline.after(30))
+    allowed.write_text("")
+    with pytest.raises(RefusedCommit, match="is signed by a key that is not in"):
+        check_signature(signed, read_trust(Verify(allowed_signers=allowed)), Deadline.after(30))
