@@ -61,6 +61,9 @@ class Drifting:
         drift = self._hooks.drift(request)
         if drift is None or not drift.changes:
             return None
+        now = self._state.deployed(service.name)
+        if now is None or now.release != deployed.release:
+            return None  # a pass replaced it while we looked, and may be removing its files
         self._keep(deployed, drift)
         return drift
 
@@ -72,7 +75,9 @@ class Drifting:
             return self.look(service, store)
         except GitopperError as exc:
             log.warning("%s: its files could not be compared with their revision: %s", service.name, exc)
-            return None
+        except Exception:
+            log.exception("%s: its files could not be compared with their revision", service.name)
+        return None
 
     def heal(self, service: Service, store: Store, drift: Drift, deployed: Deployed) -> Drift | None:
         """Publish a fresh release in the place of one that drifted; return the drift that is left.
@@ -96,8 +101,8 @@ class Drifting:
             files_total=len(drift.changes), result=Result.HEALED,
         )  # fmt: skip
         self._state.record(taken.deployed, entry)
-        self._state.drift_healed(service.name, deployed.release)
         self._tell("healed", deployed, drift)
+        self._deploying.discard(service, store)
         return None
 
     def _keep(self, deployed: Deployed, drift: Drift) -> None:

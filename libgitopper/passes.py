@@ -18,7 +18,7 @@ from attrs import frozen
 from libgitopper.deciding import Deciding, Peer, needed
 from libgitopper.deploying import Deploying
 from libgitopper.drifting import Drifting
-from libgitopper.errors import PublishError, StepError
+from libgitopper.errors import GitopperError, PublishError, StepError
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents, Superseded
 from libgitopper.model import Attempt, Deployed, Service
@@ -104,8 +104,12 @@ class Passes:
         try:
             plan = self._settle(this)
         except StepError:
-            with suppress(StepError):
+            try:
                 self._left(this, drift, before)
+            except GitopperError as exc:  # what failed first is to be told, and mended, first
+                log.warning("%s: its drift could not be healed: %s", service.name, exc)
+            except Exception:
+                log.exception("%s: its drift could not be healed", service.name)
             raise
         return Found(plan=plan, drift=self._left(this, drift, before))
 
@@ -146,7 +150,11 @@ class Passes:
         deployed = self._state.deployed(this.service.name)
         if not (drift and before and deployed and this.store) or deployed.release != before.release:
             return None
-        if this.service.drift is not DriftPolicy.HEAL:
+        if self._state.attempt(this.service.name):
+            return (
+                None  # its paths show, or are to show, something newer: that is not replaced by the former
+            )
+        if this.service.drift is not DriftPolicy.HEAL or not this.still():
             return drift
         return self._drifting.heal(this.service, this.store, drift, deployed)
 

@@ -133,7 +133,7 @@ def may_wait(plan: Plan, *, intent: Intent, deployed: Deployed | None, published
     if intent.kind is not IntentKind.TRACK:
         return False
     if deployed is None:
-        return published.release is None
+        return published.release is None and not published.partly
     return Reason.CONTENT in plan.reasons and published.release == deployed.release
 
 

@@ -75,13 +75,6 @@ class History(AuditTrail):
             )
             return True
 
-    def drift_healed(self, service: str, release: str) -> None:
-        """Persist that a fresh release took the place of `release`."""
-        with self._write() as connection:
-            connection.execute(
-                "UPDATE drift SET healed = 1 WHERE service = ? AND release = ?", (service, release)
-            )
-
     def drifts(self, service: str, limit: int = KEPT_DRIFTS) -> tuple[DriftRecord, ...]:
         """Return the last `limit` drifts of a service, newest first."""
         rows = self._all(
@@ -91,6 +84,11 @@ class History(AuditTrail):
         )  # fmt: skip
         with self._translated("read"):
             return tuple(_drift(service, row) for row in rows)
+
+    def _heal(self, connection: sqlite3.Connection, service: str, release: str) -> None:
+        connection.execute(
+            "UPDATE drift SET healed = 1 WHERE service = ? AND release = ?", (service, release)
+        )
 
     def _add(self, connection: sqlite3.Connection, deploy: Deploy) -> None:
         connection.execute(

@@ -88,10 +88,15 @@ class StateStore(Memory):
     def record(self, deployed: Deployed, deploy: Deploy | None = None) -> None:
         """Persist that a release was published and taken: ends the attempt, enters the history.
 
-        With it, in the same transaction, `deploy`: how it came about.
+        With it, in the same transaction, `deploy`: how it came about. Where the release is a fresh one
+        in the place of one that had drifted, the drift is healed, and the former is no release to go
+        back to: it takes no room from those that are.
         """
         name = deployed.service.name
         with self._write() as connection:
+            if drifted := self._drifted(connection, deployed):
+                self._heal(connection, name, drifted)
+                connection.execute("DELETE FROM history WHERE service = ? AND release = ?", (name, drifted))
             self._put(connection, deployed)
             connection.execute("DELETE FROM attempt WHERE service = ?", (name,))
             connection.execute(
@@ -144,6 +149,16 @@ class StateStore(Memory):
                 "INSERT OR REPLACE INTO shown VALUES (?, ?, ?, ?)",
                 (status.service, status.state.value, status.hash, status.change.isoformat()),
             )
+
+    def _drifted(self, connection: sqlite3.Connection, fresh: Deployed) -> str | None:
+        """Return the release that `fresh` was made in the place of, because its files had drifted."""
+        row = connection.execute(
+            "SELECT * FROM deployed WHERE service = ?", (fresh.service.name,)
+        ).fetchone()
+        before = _deployed(row) if row else None
+        if before is None or before.content.entries != fresh.content.entries:
+            return None
+        return before.release if before.content.generation < fresh.content.generation else None
 
     def _put(self, connection: sqlite3.Connection, deployed: Deployed) -> None:
         connection.execute(
