@@ -63,7 +63,13 @@ def test_a_commit_waits_for_its_window(site: Site) -> None:
         opens = f"{tomorrow:%Y-%m-%d %H}:00 UTC"
         assert shown["stateinfo"] == f"{new[:12]} waits: outside of {window}; opens {opens}"
         assert site.shown() == "1"
+        daemon.post(f"/state/rollback/web/{new}")  # an operator's word does not wait
+        daemon.wait_for("web", "FREEZE", new)
+        daemon.post("/state/unfreeze/web")
+        daemon.wait_for("web", "OK", new)
+        newest = site.commit("web", "3")
+        daemon.wait_for("web", "DIFF", new, info="waits")
         site.configure('web: window = ["daily 00:00-12:00", "daily 12:00-24:00"]')
         daemon.restart()
-        daemon.wait_for("web", "OK", new)
-    assert site.shown() == "2"
+        daemon.wait_for("web", "OK", newest)
+    assert site.shown() == "3"
