@@ -56,7 +56,7 @@ class VerifyingHost:
 
     def service(self, **fields: Any) -> Service:
         """The service to judge for."""
-        return self.stage.service("web", **{"verify": self.verify, **fields})
+        return evolve(self.stage.service("web"), **{"verify": self.verify, **fields})
 
     def ask(
         self,
