@@ -1,4 +1,4 @@
-"""Fetch and checkout on dulwich: bare stores with partial clones, releases as linked work trees.
+"""Fetch, checkout and drift on dulwich: bare stores with partial clones, releases as linked work trees.
 
 Takes http, https, ssh, git and file upstreams. ``git`` is used where it is installed, and not needed.
 """
@@ -13,11 +13,12 @@ from attrs import define, field
 
 from gitopper_plugins.dulwich.checkout import checkout
 from gitopper_plugins.dulwich.credentials import without_userinfo
+from gitopper_plugins.dulwich.drift import Looks, drift
 from gitopper_plugins.dulwich.fetch import fetch, open_offline, transport_for
 from gitopper_plugins.dulwich.layout import store_path
 from gitopper_plugins.dulwich.objects import Objects
 from gitopper_plugins.dulwich.store import SharedStore, View
-from libgitopper import CheckoutRequest, FetchRequest, Release, Store, hookimpl
+from libgitopper import CheckoutRequest, Drift, DriftRequest, FetchRequest, Release, Store, hookimpl
 
 __all__ = ["DulwichPlugin", "plugin"]
 
@@ -28,6 +29,7 @@ class DulwichPlugin:
 
     _stores: dict[Path, SharedStore] = field(factory=dict)
     _lock: threading.Lock = field(factory=threading.Lock)
+    _looks: Looks = field(factory=Looks)
 
     def __attrs_post_init__(self) -> None:
         # Also when the interpreter ends: dulwich complains of packs that are left open.
@@ -47,6 +49,13 @@ class DulwichPlugin:
         if not isinstance(request.store, View):
             return None
         return checkout(request.store.shared, request.service, request.content)
+
+    @hookimpl
+    def gitopper_drift(self, request: DriftRequest) -> Drift | None:
+        """See `libgitopper.hookspecs`; takes stores of its own only."""
+        if not isinstance(request.store, View):
+            return None
+        return drift(request.store.shared, request, self._looks)
 
     def close(self) -> None:
         """Release every file and connection. The plugin can still be used afterwards."""

@@ -14,7 +14,16 @@ from collections.abc import Iterable, Iterator
 from attrs import frozen
 from dulwich.objects import ObjectID
 
-__all__ = ["IndexEntry", "distrusted", "dump", "left_out", "present", "present_entries"]
+__all__ = [
+    "IndexEntry",
+    "distrusted",
+    "dump",
+    "left_out",
+    "present",
+    "present_entries",
+    "stat_data",
+    "unpacked",
+]
 
 _FIXED = struct.Struct(">10L20sH")
 _EXTENDED = 0x4000
@@ -76,6 +85,18 @@ def distrusted(entry: IndexEntry, index_ns: int) -> IndexEntry:
     for at, size in ((0, _TIMES_BYTES), (_OWNER_AT, _OWNER_BYTES)):
         packed[at : at + size] = bytes(size)
     return IndexEntry(entry.name, bytes(packed))
+
+
+def stat_data(stat: os.stat_result) -> tuple[int, ...]:
+    """What an index keeps of `stat` to know a file again, without its device: that may change at a boot."""
+    times = (*divmod(stat.st_ctime_ns, 10**9), *divmod(stat.st_mtime_ns, 10**9))
+    return tuple([n & _U32 for n in (*times, stat.st_ino, stat.st_uid, stat.st_gid, stat.st_size)])
+
+
+def unpacked(entry: IndexEntry) -> tuple[int, ObjectID, tuple[int, ...]]:
+    """Mode, object id and `stat_data` of an entry; where there is none of it, zeros, which no file has."""
+    numbers = _FIXED.unpack_from(entry.packed)
+    return numbers[6], ObjectID(numbers[10].hex().encode()), (*numbers[:4], numbers[5], *numbers[7:10])
 
 
 def dump(entries: Iterable[IndexEntry]) -> bytes:

@@ -1,0 +1,457 @@
+"""Drift of a release, each kind of it: judged by stock git."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gitopper_plugins.dulwich import DulwichPlugin, driftpatch, findings
+from libgitopper import ChangeKind, CheckoutError, DriftRequest, Hooks, run
+from libgitopper.testing.git import Stage
+from tests.support.drifting import Host, told, tree
+from tests.support.namespace import in_mount_namespace, mount_tmpfs
+from tests.support.upstream import Upstream, git
+
+
+@pytest.fixture
+def plugin() -> Iterator[DulwichPlugin]:
+    plugin = DulwichPlugin()
+    yield plugin
+    plugin.close()
+
+
+@pytest.fixture
+def stage(plugin: DulwichPlugin, tmp_path: Path) -> Stage:
+    upstream = Upstream.create(tmp_path / "upstreams")
+    upstream.commit(
+        {"web/a": "1\n2\n3\n", "web/sub/b": b"\0binary", "web/run": "#!/bin/sh\n", "other": "1"}
+    )
+    (upstream.work / "web/run").chmod(0o755)
+    (upstream.work / "web/link").symlink_to("a")
+    upstream.commit()
+    hooks = Hooks()
+    hooks.register(plugin, name="dulwich")
+    return Stage(hooks=hooks, upstream=upstream, url=upstream.url, root=tmp_path)
+
+
+@pytest.fixture
+def host(stage: Stage) -> Host:
+    return Host.deploy(stage, stage.service("web"))
+
+
+def test_release_as_it_was_made_has_no_drift(host: Host) -> None:
+    drift = host.drift()
+    assert (drift.changes, drift.patch, drift.complete) == ((), b"", True)
+    assert host.drift(thorough=True).changes == ()
+
+
+def test_touch_is_no_drift(host: Host) -> None:
+    for path in (host.web / "a", host.web / "sub/b", host.web / "sub"):
+        os.utime(path, (1, 1))
+    os.utime(host.web / "link", (1, 1), follow_symlinks=False)
+    shutil.copy2(host.web / "run", host.web / "copy")
+    (host.web / "copy").rename(host.web / "run")
+    assert host.drift().changes == ()
+
+
+def replace(path: Path, make: Callable[[Path], object]) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    make(path)
+
+
+def filled(path: Path) -> None:
+    path.mkdir()
+    (path / "x").write_text("new")
+
+
+def listening(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        former = Path.cwd()
+        os.chdir(path.parent)  # the name of a socket must be short
+        try:
+            server.bind(path.name)
+        finally:
+            os.chdir(former)
+
+
+CASES: dict[str, tuple[Callable[[Path], object], list[tuple[str, str, str]]]] = {
+    "edited": (lambda web: (web / "a").write_text("1\nx\n3\n"), [("web/a", "edited", "")]),
+    "edited to nothing": (lambda web: (web / "a").write_text(""), [("web/a", "edited", "")]),
+    "binary edited": (lambda web: (web / "sub/b").write_bytes(b"\0other"), [("web/sub/b", "edited", "")]),
+    "edited and bits": (
+        lambda web: ((web / "a").write_text("x"), (web / "a").chmod(0o755)),
+        [("web/a", "edited", "mode 0755 instead of 0644")],
+    ),
+    "added": (lambda web: (web / "new").write_text("1"), [("web/new", "added", "")]),
+    "added empty": (lambda web: (web / "new").touch(0o644), [("web/new", "added", "")]),
+    "added program": (lambda web: (web / "new").touch(0o755), [("web/new", "added", "")]),
+    "added symlink": (lambda web: (web / "new").symlink_to("/etc/passwd"), [("web/new", "added", "")]),
+    "added deep": (
+        lambda web: ((web / "x/y").mkdir(parents=True), (web / "x/y/z").write_text("1")),
+        [("web/x/y/z", "added", "")],
+    ),
+    "added empty directories": (lambda web: (web / "x/y").mkdir(parents=True), []),
+    "removed": (lambda web: (web / "a").unlink(), [("web/a", "removed", "")]),
+    "directory removed": (lambda web: shutil.rmtree(web / "sub"), [("web/sub/b", "removed", "")]),
+    "renamed": (
+        lambda web: (web / "a").rename(web / "b"),
+        [("web/a", "removed", ""), ("web/b", "added", "")],
+    ),
+    "file to symlink": (
+        lambda web: replace(web / "a", lambda path: path.symlink_to("run")),
+        [("web/a", "retyped", "a symlink instead of a file")],
+    ),
+    "symlink to file": (
+        lambda web: replace(web / "link", lambda path: path.write_text("a")),
+        [("web/link", "retyped", "a file instead of a symlink")],
+    ),
+    "symlink elsewhere": (
+        lambda web: replace(web / "link", lambda path: path.symlink_to("run")),
+        [("web/link", "edited", "")],
+    ),
+    "symlink to directory": (
+        lambda web: replace(web / "link", filled),
+        [("web/link", "retyped", "a directory instead of a symlink"), ("web/link/x", "added", "")],
+    ),
+    "file to directory": (
+        lambda web: replace(web / "a", filled),
+        [("web/a", "retyped", "a directory instead of a file"), ("web/a/x", "added", "")],
+    ),
+    "file to empty directory": (
+        lambda web: replace(web / "a", lambda path: path.mkdir()),
+        [("web/a", "retyped", "a directory instead of a file")],
+    ),
+    "directory to file": (
+        lambda web: replace(web / "sub", lambda path: path.write_text("")),
+        [("web/sub", "retyped", "a file instead of a directory"), ("web/sub/b", "removed", "")],
+    ),
+    "directory to symlink": (
+        lambda web: replace(web / "sub", lambda path: path.symlink_to("/etc")),
+        [("web/sub", "retyped", "a symlink instead of a directory"), ("web/sub/b", "removed", "")],
+    ),
+    "bits": (lambda web: (web / "a").chmod(0o755), [("web/a", "mode", "0755 instead of 0644")]),
+    "bits of a program": (
+        lambda web: (web / "run").chmod(0o644),
+        [("web/run", "mode", "0644 instead of 0755")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_done_is_told_and_the_patch_does_it_again(host: Host, case: str, tmp_path: Path) -> None:
+    act, expected = CASES[case]
+    former = os.umask(0o022)
+    try:
+        act(host.web)
+    finally:
+        os.umask(former)
+    drift = host.drift()
+    assert told(drift.changes) == expected
+    assert told(host.drift(thorough=True).changes) == expected
+    assert drift.complete
+    assert drift.patch.startswith(b"diff --git") == bool(expected) or b"empty" in case.encode()
+    if expected:
+        assert tree(host.apply(drift.patch, tmp_path / "clean")) == tree(host.web)
+
+
+def test_git_status_in_the_release_says_the_same(host: Host) -> None:
+    (host.web / "a").write_text("x")
+    (host.web / "sub/b").unlink()
+    (host.web / "new/deep").mkdir(parents=True)
+    (host.web / "new/deep/file").write_text("")
+    replace(host.web / "link", lambda path: path.write_text("a"))
+    (host.web / "run").chmod(0o644)
+    lines = git(host.release.path, "status", "--porcelain", "--untracked-files=all").split("\n")
+    letters = {"M": ("edited", "mode"), "D": ("removed",), "T": ("retyped",), "??": ("added",)}
+    seen = dict(line.strip().split(" ", 1)[::-1] for line in lines)
+    changes = {change.path: change.kind.value for change in host.drift().changes}
+    assert seen.keys() == changes.keys()
+    assert all(changes[path] in letters[letter] for path, letter in seen.items())
+
+
+def test_edit_that_keeps_size_and_mtime_is_drift(host: Host) -> None:
+    file = host.web / "a"
+    before = file.stat()
+    file.write_text("3\n2\n1\n")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size
+    assert host.found() == [("web/a", "edited", "")]
+
+
+@pytest.mark.parametrize(
+    ("path", "bits", "detail"),
+    [
+        ("a", 0o600, "0600 instead of 0644"), ("a", 0o664, "0664 instead of 0644"),
+        ("run", 0o4755, "4755 instead of 0755"), ("sub", 0o700, "0700 instead of 0755"),
+        (".", 0o777, "0777 instead of 0755"),
+    ],
+)  # fmt: skip
+def test_bits_that_git_does_not_know_are_told_before_the_diffs(
+    host: Host, path: str, bits: int, detail: str, tmp_path: Path
+) -> None:
+    (host.web / path).chmod(bits)
+    shown = os.path.normpath(f"web/{path}")
+    drift = host.drift()
+    assert told(drift.changes) == [(shown, "mode", detail)]
+    assert drift.patch.decode() == f"# Not told by this patch:\n# {shown}: mode {detail}\n"
+    assert drift.complete
+    (host.web / "new").write_text("1")
+    assert "new" in tree(host.apply(host.drift().patch, tmp_path / "clean"))
+
+
+def test_special_files_are_told_and_never_opened(host: Host, tmp_path: Path) -> None:
+    os.mkfifo(host.web / "fifo")
+    listening(host.web / "socket")
+    replace(host.web / "a", os.mkfifo)
+    drift = host.drift()
+    assert told(drift.changes) == [
+        ("web/a", "retyped", "a fifo instead of a file"),
+        ("web/fifo", "added", "a fifo"),
+        ("web/socket", "added", "a socket"),
+    ]
+    assert drift.patch.startswith(
+        b"# Not told by this patch:\n# web/a: a fifo instead of a file\n# web/fifo: a fifo\n"
+        b"# web/socket: a socket\ndiff --git a/web/a b/web/a\ndeleted file"
+    )
+    assert tree(host.apply(drift.patch, tmp_path / "clean")) == tree(host.web)
+
+
+@pytest.mark.root
+def test_device_is_told(host: Host) -> None:
+    os.mknod(host.web / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    assert host.found() == [("web/null", "added", "a character device")]
+
+
+@pytest.mark.root
+def test_owner_is_the_user_of_the_service_or_who_made_the_release(stage: Stage) -> None:
+    ours = Host.deploy(stage, stage.service("web"))
+    theirs = Host.deploy(stage, evolve(stage.service("web"), name="theirs", user="nobody"))
+    assert ours.found() == theirs.found() == []
+    os.chown(ours.web / "a", 65534, 65534)
+    os.chown(ours.web / "run", -1, 65534)  # a group alone depends on the directories above
+    os.lchown(theirs.web / "link", 0, 0)
+    os.chown(theirs.web / "sub", 4_000_000_001, -1)
+    assert ours.found() == [("web/a", "owner", "nobody instead of root")]
+    group = (theirs.web / "a").group()
+    assert theirs.found() == [
+        ("web/link", "owner", f"root:root instead of nobody:{group}"),
+        ("web/sub", "owner", f"4000000001:{group} instead of nobody:{group}"),
+    ]
+    assert (
+        theirs.drift().patch.decode().split("\n")[1]
+        == f"# web/link: owner root:root instead of nobody:{group}"
+    )
+    (ours.web / "a").write_text("x")
+    assert ours.found() == [("web/a", "edited", "owner nobody instead of root")]
+
+
+def test_user_that_is_gone_is_an_error(host: Host) -> None:
+    host.service = evolve(host.service, user="nobody-of-that-name")
+    with pytest.raises(CheckoutError, match="no user nobody-of-that-name"):
+        host.drift()
+
+
+def test_mapped_file_and_nested_mappings(stage: Stage) -> None:
+    host = Host.deploy(stage, stage.service("web/sub", "web", files=["other"]))
+    assert host.found() == []
+    (host.release.path / "other").write_text("2")
+    (host.release.path / "beside").write_text("not mapped")
+    (host.web / "sub/b").unlink()
+    assert host.found() == [("other", "edited", ""), ("web/sub/b", "removed", "")]
+
+
+def test_odd_names(stage: Stage, tmp_path: Path) -> None:
+    names = [b"\xff\xfe", b"sp ace\n", b'"quoted"\\', "\u00fc".encode(), b"\ttab", b" "]
+    work = os.fsencode(stage.upstream.work) + b"/web/"
+    for name in names[:3]:
+        Path(os.fsdecode(work + name)).write_text("1\n")
+    stage.upstream.commit()
+    host = Host.deploy(stage, stage.service("web"))
+    for name in names:
+        Path(os.fsdecode(os.fsencode(host.web) + b"/" + name)).write_text("2\n")
+    drift = host.drift()
+    paths = {change.path: change.kind.value for change in drift.changes}
+    assert paths == {
+        f"web/{os.fsdecode(name)}": "edited" if name in names[:3] else "added" for name in names
+    }
+    assert tree(host.apply(drift.patch, tmp_path / "clean")) == tree(host.web)
+
+
+def test_submodule_is_an_empty_directory(stage: Stage, tmp_path: Path) -> None:
+    commit = git(stage.upstream.work, "rev-parse", "HEAD")
+    git(stage.upstream.work, "update-index", "--add", "--cacheinfo", f"160000,{commit},web/module")
+    git(stage.upstream.work, "commit", "--quiet", "--message=module")
+    stage.upstream.push()
+    host = Host.deploy(stage, stage.service("web"))
+    assert host.found() == []
+    (host.web / "module/x").write_text("1")
+    assert host.found() == [("web/module/x", "added", "")]
+    assert tree(host.apply(host.drift().patch, tmp_path / "clean")) == tree(host.web)
+    shutil.rmtree(host.web / "module")
+    assert host.found() == [("web/module", "removed", "")]
+    assert b"-Subproject commit " + commit.encode() in host.drift().patch
+    assert not (host.apply(host.drift().patch, tmp_path / "removed") / "module").exists()
+
+
+def test_nothing_is_written_by_a_look(host: Host) -> None:
+    (host.web / "a").write_text("x")
+    git(host.release.path, "status")
+
+    def stamps() -> dict[Path, tuple[int, int]]:
+        places = [*host.release.path.rglob("*"), host.release.path, *host.admin().rglob("*"), host.admin()]
+        return {path: (path.lstat().st_mtime_ns, path.lstat().st_ctime_ns) for path in places}
+
+    before = stamps()
+    host.drift()
+    host.drift(thorough=True)
+    assert stamps() == before
+
+
+def test_upstream_is_not_needed(host: Host, tmp_path: Path) -> None:
+    (host.web / "a").write_text("x")
+    hidden = host.stage.upstream.path.rename(tmp_path / "hidden")
+    drift = host.drift()
+    assert told(drift.changes) == [("web/a", "edited", "")]
+    assert b"-2\n" in drift.patch
+    hidden.rename(host.stage.upstream.path)
+
+
+def prune_blobs(store: Path) -> None:
+    for pack in (store / "objects/pack").glob("*.pack"):
+        if b" blob " in git(store, "verify-pack", "-v", str(pack.with_suffix(".idx"))).encode():
+            for suffix in (".pack", ".idx", ".promisor"):
+                pack.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def test_contents_that_were_pruned_are_brought_again_or_done_without(
+    host: Host, plugin: DulwichPlugin, tmp_path: Path
+) -> None:
+    plugin.close()
+    prune_blobs(host.store.path)
+    host.store = host.stage.fetch(offline=True)
+    (host.web / "a").write_text("x")
+    (host.web / "sub/b").unlink()
+    hidden = host.stage.upstream.path.rename(tmp_path / "hidden")
+    blind = host.drift()
+    assert told(blind.changes) == [("web/a", "edited", ""), ("web/sub/b", "removed", "")]
+    assert blind.complete
+    assert b"GIT binary patch" in blind.patch
+    hidden.rename(host.stage.upstream.path)
+    assert tree(host.apply(blind.patch, tmp_path / "blind")) == tree(host.web)
+    assert b"-1\n-2\n-3\n+x" in host.drift().patch
+
+
+def test_content_that_is_too_large_leaves_the_patch_incomplete_and_says_so(
+    host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for module in (driftpatch, findings):
+        monkeypatch.setattr(module, "LIMIT_BYTES", 1000)
+    (host.web / "a").write_bytes(b"x" * 1001)
+    (host.web / "new").write_bytes(os.urandom(999))
+    (host.web / "small").write_text("1")
+    drift = host.drift()
+    assert told(drift.changes) == [
+        ("web/a", "edited", ""), ("web/new", "added", ""), ("web/small", "added", "")
+    ]  # fmt: skip
+    assert not drift.complete
+    assert drift.patch.startswith(
+        b"# Not told by this patch:\n# web/a: its content, 1001 bytes, is too large\n"
+        b"# web/new: the patch would be longer than 1000 bytes with its content\ndiff --git a/web/small"
+    )
+    assert (host.apply(drift.patch, tmp_path / "clean") / "small").read_text() == "1"
+
+
+def test_names_that_git_takes_in_no_patch_leave_it_incomplete(host: Host, tmp_path: Path) -> None:
+    (host.web / "sub/.git").mkdir()
+    (host.web / "sub/.git/config").write_text("")
+    (host.web / "new").write_text("1")
+    drift = host.drift()
+    assert told(drift.changes) == [("web/new", "added", ""), ("web/sub/.git/config", "added", "")]
+    assert not drift.complete
+    assert b"# web/sub/.git/config: git takes no such name\n" in drift.patch
+    assert (host.apply(drift.patch, tmp_path / "clean") / "new").exists()
+
+
+def test_a_store_of_another_plugin_is_left_alone(plugin: DulwichPlugin, host: Host) -> None:
+    foreign = type("Foreign", (), {})()
+    assert (
+        plugin.gitopper_drift(DriftRequest(service=host.service, store=foreign, release=host.release))
+        is None
+    )
+
+
+@in_mount_namespace
+@pytest.mark.root
+def test_what_is_mounted_inside_is_somebody_elses(stage: Stage, tmp_path: Path) -> None:
+    host = Host.deploy(stage, stage.service("web"))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/x").write_text("1")
+    for source, point in (("elsewhere", "sub"), ("elsewhere/x", "a")):
+        run(["mount", "--bind", str(tmp_path / source), str(host.web / point)], timeout_seconds=10).check()
+    (host.web / "tmp fs").mkdir()
+    mount_tmpfs(host.web / "tmp fs")
+    (host.web / "tmp fs/x").write_text("1")
+    assert host.found() == []
+    (host.web / "run").unlink()
+    assert host.found() == [("web/run", "removed", "")]
+
+
+ACTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["write", "link", "remove", "directory", "bits"]),
+        st.sampled_from(["a", "sub", "sub/b", "sub/c", "link", "run", "new", "new/x", "new/x/y"]),
+        st.sampled_from([b"", b"1\n", b"1\n2\n3\n", b"\0", b"a"]),
+    ),
+    max_size=6,
+)
+
+
+@settings(
+    max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(actions=ACTIONS)
+def test_whatever_is_done_the_patch_does_it_again(
+    host: Host, tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, str, bytes]]
+) -> None:
+    for action, name, data in actions:  # on top of what the examples before this did
+        disturb(host.web / name, action, data)
+    drift = host.drift()
+    assert drift.complete
+    assert drift.changes == host.drift(thorough=True).changes
+    if drift.patch:
+        clean = tmp_path_factory.mktemp("drift") / "clean"
+        assert tree(host.apply(drift.patch, clean, "--allow-empty")) == tree(host.web)
+    else:
+        assert {change.kind for change in drift.changes} <= {ChangeKind.MODE}
+
+
+def disturb(path: Path, action: str, data: bytes) -> None:
+    if not path.parent.is_dir() or path.parent.is_symlink():
+        return
+    if action == "bits":
+        if path.exists() and not path.is_symlink():
+            path.chmod(0o755 if path.stat().st_mode & 0o777 == 0o644 or path.is_dir() else 0o644)
+        return
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    if action == "write":
+        path.write_bytes(data)
+        path.chmod(0o644)
+    elif action == "link":
+        path.symlink_to(data.replace(b"\0", b"").decode() or "x")
+    elif action == "directory":
+        path.mkdir(0o755)

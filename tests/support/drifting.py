@@ -1,0 +1,79 @@
+"""Releases whose files drift, and what stock git makes of the patch."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from attrs import define
+
+from libgitopper import Drift, DriftRequest, FileChange, Release, Service, Store
+from libgitopper.testing.git import Stage
+from tests.support.upstream import git
+
+__all__ = ["Host", "told", "tree"]
+
+
+@define
+class Host:
+    """One release, and the ways to look at it."""
+
+    stage: Stage
+    service: Service
+    store: Store
+    release: Release
+
+    @classmethod
+    def deploy(cls, stage: Stage, service: Service) -> Host:
+        """Check the tip of main out."""
+        store = stage.fetch()
+        return cls(stage, service, store, stage.checkout(service, store=store))
+
+    @property
+    def web(self) -> Path:
+        """The mapped directory."""
+        return self.release.path / "web"
+
+    def drift(self, *, thorough: bool = False) -> Drift:
+        """Compare the release with its revision."""
+        return self.stage.hooks.drift(
+            DriftRequest(service=self.service, store=self.store, release=self.release, thorough=thorough)
+        )
+
+    def found(self) -> list[tuple[str, str, str]]:
+        """Path, kind and detail of what differs."""
+        return told(self.drift().changes)
+
+    def admin(self) -> Path:
+        """What the store keeps of the release as a work tree."""
+        return Path((self.release.path / ".git").read_text().strip().removeprefix("gitdir: "))
+
+    def apply(self, patch: bytes, clean: Path, *options: str) -> Path:
+        """Apply `patch` to a clean checkout at `clean`; return the mapped directory there."""
+        git(clean.parent, "clone", "--quiet", str(self.stage.upstream.path), str(clean))
+        git(clean, "checkout", "--quiet", self.release.content.revision)
+        git(clean, "apply", "--whitespace=nowarn", *options, stdin=patch)
+        return clean / "web"
+
+
+def told(changes: tuple[FileChange, ...]) -> list[tuple[str, str, str]]:
+    """Path, kind and detail of each."""
+    return [(change.path, change.kind.value, change.detail) for change in changes]
+
+
+def tree(top: Path) -> dict[str, tuple[str, bytes]]:
+    """What is below `top` in the eyes of git: no empty directories, of the bits only the executable one."""
+    looks: dict[int, Callable[[Path], tuple[str, bytes]]] = {
+        stat.S_IFLNK: lambda path: ("symlink", os.fsencode(path.readlink())),
+        stat.S_IFREG: lambda path: (
+            "program" if path.stat().st_mode & 0o100 else "file",
+            path.read_bytes(),
+        ),
+    }
+    return {
+        str(path.relative_to(top)): looks[stat.S_IFMT(path.lstat().st_mode)](path)
+        for path in [top, *top.rglob("*")]
+        if stat.S_IFMT(path.lstat().st_mode) in looks
+    }
