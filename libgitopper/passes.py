@@ -151,9 +151,8 @@ class Passes:
         if not (drift and before and deployed and this.store) or deployed.release != before.release:
             return None
         if self._state.attempt(this.service.name):
-            return (
-                None  # its paths show, or are to show, something newer: that is not replaced by the former
-            )
+            # Its paths show something newer, or are to: what was there before does not come back for this.
+            return None
         if this.service.drift is not DriftPolicy.HEAL or not this.still():
             return drift
         return self._drifting.heal(this.service, this.store, drift, deployed)
