@@ -5,14 +5,13 @@ else have a root process read any file of the host. What is no plain file is nev
 nothing blocks. Nothing is written.
 """
 
-# ruff: noqa: PTH123, PTH115 - descriptors, which pathlib does not know
+# ruff: noqa: PTH115 - descriptors, which pathlib does not know
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
-import io
 import itertools
 import os
 import re
@@ -153,23 +152,27 @@ def read(top: int, path: str, *, limit: int) -> Contents:
                 return _held(os.fsencode(os.readlink(name, dir_fd=parent)))
             # Not blocking: it may have become a fifo in this moment.
             descriptor = os.open(name, _OPEN | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent)
-            with open(descriptor, "rb", buffering=0) as file:
-                return _read_file(file, limit)
+            try:
+                return _read_file(descriptor, limit)
+            finally:
+                os.close(descriptor)
     except OSError as exc:
         if exc.errno in (*_GONE, errno.EINVAL):  # EINVAL: no symlink any more
             raise Moved from exc
         raise
 
 
-def _read_file(file: io.FileIO, limit: int) -> Contents:
-    status = os.fstat(file.fileno())
+def _read_file(descriptor: int, limit: int) -> Contents:
+    status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise Moved
     if status.st_size > limit:
-        return _hashed(file, status.st_size)
-    with io.BufferedReader(file) as whole:
-        data = whole.read(limit + 1)
-    return _held(data) if len(data) <= limit else Contents(_NO_ID, len(data), None)
+        return _hashed(descriptor, status.st_size)
+    chunks, size = [], 0
+    while size <= limit and (chunk := os.read(descriptor, _CHUNK_BYTES)):
+        chunks.append(chunk)
+        size += len(chunk)
+    return _held(b"".join(chunks)) if size <= limit else Contents(_NO_ID, size, None)
 
 
 def _held(data: bytes) -> Contents:
@@ -177,10 +180,10 @@ def _held(data: bytes) -> Contents:
     return Contents(ObjectID(digest.hexdigest().encode()), len(data), data)
 
 
-def _hashed(file: io.FileIO, size: int) -> Contents:
+def _hashed(descriptor: int, size: int) -> Contents:
     digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     left = size
-    while chunk := file.read(_CHUNK_BYTES):
+    while chunk := os.read(descriptor, _CHUNK_BYTES):
         digest.update(chunk)
         left -= len(chunk)
     return Contents(_NO_ID if left else ObjectID(digest.hexdigest().encode()), size, None)
