@@ -5,7 +5,7 @@ Everything that a plugin or a tool of your own needs is exported here; nothing e
 
 from libgitopper.access import AuthRequest, Grant, Identity, Role, TlsPeer, UnixPeer
 from libgitopper.config import Api, AuthSettings, Config, Overrides, Webhook, load_config, parse_duration
-from libgitopper.deciding import Peer
+from libgitopper.deciding import Decision, Peer
 from libgitopper.errors import (
     AccessDenied,
     AmbiguousRevision,
@@ -109,6 +109,7 @@ __all__ = [
     "ConfigProblem",
     "Content",
     "Credentials",
+    "Decision",
     "Deploy",
     "Deployed",
     "Difference",

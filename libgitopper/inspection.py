@@ -161,19 +161,21 @@ class Inspector:
     def upstream(self, service: Service, store: Store | None) -> Difference:
         """Compare what is deployed with the tip of the branch: what would come."""
         deployed = self._state.deployed(service.name)
-        branch = service.source.branch
-        tip = needed(store, service).tips.get(branch)
-        if tip is None:
-            raise SourceError(f"upstream has no branch {branch!r}", service=service.name)
         before = deployed.revision if deployed else None
-        return self._compare(service, store, before, tip, deployed, Compared.UPSTREAM)
+        return self._compare(service, store, before, _tip(service, store), deployed, Compared.UPSTREAM)
 
-    def revisions(self, service: Service, store: Store | None, before: str, after: str) -> Difference:
-        """Compare two revisions, each given by four or more digits of its hash."""
-        first, second = self.resolve(service, store, before), self.resolve(service, store, after)
-        return self._compare(
-            service, store, first, second, self._state.deployed(service.name), Compared.REVISIONS
-        )
+    def revisions(
+        self, service: Service, store: Store | None, before: str | None, after: str | None
+    ) -> Difference:
+        """Compare two revisions, each given by four or more digits of its hash.
+
+        Without `before` it is what is deployed, without `after` the tip of the branch.
+        """
+        deployed = self._state.deployed(service.name)
+        here = deployed.revision if deployed else None
+        first = self.resolve(service, store, before) if before else here
+        second = self.resolve(service, store, after) if after else _tip(service, store)
+        return self._compare(service, store, first, second, deployed, Compared.REVISIONS)
 
     def behind(self, service: Service, store: Store | None) -> Behind | None:
         """Count the commits that what is deployed does not have; None where that can't be told."""
@@ -230,6 +232,14 @@ class Inspector:
             patch=there.patch(old, new, service) if changes else b"",
             kept=len(self._state.drifts(service.name)),
         )  # fmt: skip
+
+
+def _tip(service: Service, store: Store | None) -> str:
+    branch = service.source.branch
+    tip = needed(store, service).tips.get(branch)
+    if tip is None:
+        raise SourceError(f"upstream has no branch {branch!r}", service=service.name)
+    return tip
 
 
 def _newest(service: Service, store: Store | None, view: View) -> str | None:

@@ -75,4 +75,10 @@ def answer(
 
 
 def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) + "\n"
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # A path or a patch with bytes that are no UTF-8, as lone surrogates: JSON has escapes for them.
+        text = json.dumps(value)
+    return f"{text}\n"

@@ -56,6 +56,22 @@ AUDITING: Json = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "description": "How many, at most."},
     "service": {"type": "string", "description": "Only what concerned this service."},
 }
+HISTORY: Json = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": 200, "description": "How many, at most."},
+}
+COMMIT: Json = {"type": "string", "pattern": "^[0-9A-Fa-f]{4,64}$"}
+EXPLAINING: Json = {"commit": {**COMMIT, "description": "Its hash, or the first digits; else the tip."}}
+DIFFERING: Json = {
+    "kind": {"enum": ["drift", "kept-drift", "upstream"], "description": "Else drift, or what would come."},
+    "number": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 1000,
+        "description": "Of kept-drift, from the last.",
+    },
+    "from": {**COMMIT, "description": "Without a kind; else what is deployed."},
+    "to": {**COMMIT, "description": "Without a kind; else the tip."},
+}
 PAYLOAD: Json = {
     "description": "What the sender sends; for a generic sender upstream and branch, or nothing.",
     "content": {JSON: {"schema": {}}, "application/x-www-form-urlencoded": {"schema": {"type": "object"}}},
@@ -73,6 +89,9 @@ DESCRIBED: Mapping[tuple[str, str], Described] = {
     ("POST", "/do/reload-config"): Described(answers={200: "Reloaded"}, errors=(422,)),
     ("POST", "/hook/{name}"): Described(answers={202: "Polling"}, headers=SIGNATURES, body=PAYLOAD),
     ("GET", "/audit"): Described(answers={200: "Audit"}, query=AUDITING),
+    ("GET", "/history/{service}"): Described(answers={200: "History"}, query=HISTORY),
+    ("GET", "/explain/{service}"): Described(answers={200: "Explanation"}, query=EXPLAINING),
+    ("GET", "/diff/{service}"): Described(answers={200: "Difference"}, query=DIFFERING),
     ("GET", "/events"): Described(answers={200: "text/event-stream"}),
     ("GET", "/metrics"): Described(answers={200: "text/plain"}),
     ("GET", "/healthz"): Described(answers={200: "Alive"}),

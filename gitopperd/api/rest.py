@@ -12,10 +12,14 @@ from gitopperd.api.admin import RELOADING
 from gitopperd.api.admin import ROUTES as ADMIN_ROUTES
 from gitopperd.api.audit import AUDIT, Audit
 from gitopperd.api.audit import ROUTES as AUDIT_ROUTES
+from gitopperd.api.diff import ROUTES as DIFF_ROUTES
 from gitopperd.api.errors import answer, errors_as_json
 from gitopperd.api.events import EVENTS, Events
 from gitopperd.api.events import ROUTES as EVENT_ROUTES
+from gitopperd.api.explain import ROUTES as EXPLAIN_ROUTES
 from gitopperd.api.guard import Guard
+from gitopperd.api.history import ROUTES as HISTORY_ROUTES
+from gitopperd.api.inquiries import INQUIRIES
 from gitopperd.api.openapi import ROUTES as OPENAPI_ROUTES
 from gitopperd.api.queries import freeze_reason, freeze_until, query_of
 from gitopperd.api.routes import IDENTITY, Open, Route, register
@@ -53,6 +57,7 @@ def make_app(
     middlewares = [attended, errors_as_json, guard.middleware(), errors_as_json, whole_body]
     app = web.Application(middlewares=middlewares)
     app[DAEMON] = daemon
+    app[INQUIRIES] = daemon.inquiries
     app[REGISTRY] = registry
     app[WEBHOOKS] = webhooks
     app[AUDIT] = audit
@@ -67,18 +72,23 @@ async def _let_watchers_go(app: web.Application) -> None:
     app[EVENTS].close()
 
 
-def member(request: web.Request, status: Status) -> dict[str, str]:
+def member(request: web.Request, status: Status) -> dict[str, object]:
     """Return a service as the API shows it. `change` is RFC 1123, as clients have always read it."""
-    source = request.app[DAEMON].service(status.service).source
-    return _wanted(request.app[DAEMON].board.intent(status.service)) | {
-        "service": status.service,
+    daemon, name = request.app[DAEMON], status.service
+    source = daemon.service(name).source
+    told: dict[str, object] = {
+        **_wanted(daemon.board.intent(name)),
+        "service": name,
         "hash": status.hash,
         "state": status.state.value,
         "stateinfo": status.info,
         "change": status.change.strftime("%a, %d %b %Y %H:%M:%S UTC"),
         "upstream": source.upstream,
         "branch": source.branch,
-    } | ({"waits": waits} if (waits := request.app[DAEMON].board.waits(status.service)) else {})
+    }
+    if waits := daemon.board.waits(name):
+        told["waits"] = waits
+    return told
 
 
 def _wanted(intent: Intent) -> dict[str, str]:
@@ -106,8 +116,17 @@ async def list_services(request: web.Request) -> web.Response:
 
 
 async def list_service(request: web.Request) -> web.Response:
-    """One service of this host."""
-    return answer(member(request, request.app[DAEMON].status(request.match_info["service"])))
+    """One service of this host, and how far it is behind its upstream."""
+    name = request.match_info["service"]
+    behind = await request.app[INQUIRIES].behind(name)
+    told: dict[str, object] = {}
+    if behind is not None:
+        told = {
+            "upstream_hash": behind.upstream,
+            "behind": behind.commits,
+            "behind_touching": behind.touching,
+        }
+    return answer(member(request, request.app[DAEMON].status(name)) | told)
 
 
 async def freeze(request: web.Request) -> web.Response:
@@ -216,6 +235,9 @@ EVERY_ROUTE = (
     *ROUTES,
     *ADMIN_ROUTES,
     *AUDIT_ROUTES,
+    *HISTORY_ROUTES,
+    *EXPLAIN_ROUTES,
+    *DIFF_ROUTES,
     *EVENT_ROUTES,
     *WEBHOOK_ROUTES,
     *OPENAPI_ROUTES,

@@ -13,6 +13,7 @@ from attrs import frozen
 from gitopperd.work.board import Board
 from gitopperd.work.crew import Crew, Recruits
 from gitopperd.work.follower import Follower
+from gitopperd.work.inquiries import Inquiries
 from gitopperd.work.orphans import Orphans
 from gitopperd.work.runner import Runner
 from gitopperd.work.thaw import Thawer
@@ -21,6 +22,7 @@ from libgitopper import (
     Config,
     GitopperError,
     Hooks,
+    Inspector,
     Intent,
     IntentKind,
     Outcome,
@@ -87,6 +89,14 @@ class Daemon:
             now=now,
             remember=state.show,
             observe_seconds=observe_seconds,
+        )
+        self.inquiries = Inquiries(
+            runner=self._runner,
+            peers=self._crew.peers,
+            board=self.board,
+            inspector=Inspector(hooks=hooks, state=state, reconciler=self._reconciler, now=now),
+            state=state,
+            threads=threads,
         )
         self._orphans = Orphans(
             reconciler=self._reconciler, threads=threads, config=config, on_gone=self._kick_failed

@@ -44,6 +44,20 @@ enabled = false
 include-path = "/state/freeze/{service}"
 [operations.checks.positive_data_acceptance]
 enabled = false
+
+# Neither can which parameters go together.
+[[operations]]
+include-path = "/diff/{service}"
+[operations.checks.positive_data_acceptance]
+enabled = false
+[operations.checks.negative_data_rejection]
+enabled = false
+
+# A parameter that is empty counts as none.
+[[operations]]
+include-path = ["/history/{service}", "/explain/{service}"]
+[operations.checks.negative_data_rejection]
+enabled = false
 """
 
 
@@ -109,6 +123,31 @@ ASKED: dict[tuple[str, str], list[tuple[str, int]]] = {
         ("/state/rollback/web/0000", 404),
     ],
     ("POST", "/do/pull/{service}"): [("/do/pull/web", 202)],
+    ("POST", "/do/retry/{service}"): [("/do/retry/web", 202), ("/do/retry/nope", 404)],
+    ("GET", "/history/{service}"): [
+        ("/history/web", 200),
+        ("/history/web?limit=1", 200),
+        ("/history/web?limit=201", 400),
+        ("/history/nope", 404),
+    ],
+    ("GET", "/explain/{service}"): [
+        ("/explain/web", 200),
+        ("/explain/web?commit={tip}", 200),
+        ("/explain/web?commit=0000", 404),
+        ("/explain/web?commit=HEAD", 400),
+        ("/explain/nope", 404),
+    ],
+    ("GET", "/diff/{service}"): [
+        ("/diff/web", 200),
+        ("/diff/web?kind=drift", 200),
+        ("/diff/web?kind=kept-drift&number=3", 200),
+        ("/diff/web?kind=upstream", 200),
+        ("/diff/web?from={tip}&to={tip}", 200),
+        ("/diff/web?kind=all", 400),
+        ("/diff/web?number=2", 400),
+        ("/diff/web?kind=drift&from={tip}", 400),
+        ("/diff/web?from=0000", 404),
+    ],
     ("POST", "/do/reload-config"): [("/do/reload-config", 200)],
     ("POST", "/hook/{name}"): [("/hook/github", 202), ("/hook/nope", 404)],
     ("GET", "/audit"): [("/audit", 200), ("/audit?limit=1&service=web", 200), ("/audit?limit=0", 400)],
