@@ -7,7 +7,7 @@ import importlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +15,23 @@ import pytest
 from attrs import evolve
 from dulwich.objects import ObjectID
 
-from gitopper_plugins.dulwich import DulwichPlugin, ondisk
+from gitopper_plugins.dulwich import ondisk
 from gitopper_plugins.dulwich.gitindex import dump, present, present_entries, unpacked
-from libgitopper import CheckoutError, CheckoutRequest, Hooks
+from libgitopper import CheckoutError, CheckoutRequest
 from libgitopper.testing.git import Stage
-from tests.support.drifting import Host, told
-from tests.support.upstream import Upstream, git
+from tests.support.drifting import Host, plugin, stage, told
+from tests.support.upstream import git
+
+__all__ = ["plugin", "stage"]
 
 EDITED = [("web/a", "edited", "")]
 
 
 @pytest.fixture
-def plugin() -> Iterator[DulwichPlugin]:
-    plugin = DulwichPlugin()
-    yield plugin
-    plugin.close()
-
-
-@pytest.fixture
-def host(plugin: DulwichPlugin, tmp_path: Path) -> Host:
-    upstream = Upstream.create(tmp_path / "upstreams")
-    upstream.commit({"web/a": "1\n", "web/sub/b": "2\n", "web/sub/c": "3\n"})
-    hooks = Hooks()
-    hooks.register(plugin, name="dulwich")
-    stage = Stage(hooks=hooks, upstream=upstream, url=upstream.url, root=tmp_path)
+def host(stage: Stage) -> Host:
+    stage.upstream.commit(
+        {"web/a": "1\n", "web/sub/b": "2\n", "web/sub/c": "3\n", "web/run": None, "web/link": None}
+    )
     return Host.deploy(stage, stage.service("web"))
 
 

@@ -1,19 +1,21 @@
-"""Releases whose files drift, and what stock git makes of the patch."""
+"""Releases whose files drift, and what stock git makes of the patch: fixtures, and ways to look at them."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from attrs import define
 
-from libgitopper import Drift, DriftRequest, FileChange, Release, Service, Store
+from gitopper_plugins.dulwich import DulwichPlugin
+from libgitopper import Drift, DriftRequest, FileChange, Hooks, Release, Service, Store
 from libgitopper.testing.git import Stage
-from tests.support.upstream import git
+from tests.support.upstream import Upstream, git
 
-__all__ = ["Host", "told", "tree"]
+__all__ = ["Host", "host", "plugin", "stage", "told", "tree"]
 
 
 @define
@@ -77,3 +79,31 @@ def tree(top: Path) -> dict[str, tuple[str, bytes]]:
         for path in [top, *top.rglob("*")]
         if stat.S_IFMT(path.lstat().st_mode) in looks
     }
+
+
+@pytest.fixture
+def plugin() -> Iterator[DulwichPlugin]:
+    """The git plugin, with stores of its own."""
+    plugin = DulwichPlugin()
+    yield plugin
+    plugin.close()
+
+
+@pytest.fixture
+def stage(plugin: DulwichPlugin, tmp_path: Path) -> Stage:
+    """An upstream with a file, a binary one, a program and a symlink below ``web``."""
+    upstream = Upstream.create(tmp_path / "upstreams")
+    for name, data in {"web/a": "1\n2\n3\n", "web/sub/b": b"\0binary", "web/run": "#!/bin/sh\n"}.items():
+        upstream.write(name, data)
+    (upstream.work / "web/run").chmod(0o755)
+    (upstream.work / "web/link").symlink_to("a")
+    upstream.commit({"other": "1"})
+    hooks = Hooks()
+    hooks.register(plugin, name="dulwich")
+    return Stage(hooks=hooks, upstream=upstream, url=upstream.url, root=tmp_path)
+
+
+@pytest.fixture
+def host(stage: Stage) -> Host:
+    """Its release of ``web``."""
+    return Host.deploy(stage, stage.service("web"))
