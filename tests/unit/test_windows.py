@@ -125,6 +125,12 @@ def test_over_midnight_it_belongs_to_the_day_on_which_it_begins() -> None:
     assert when(text, now="2026-11-21 04:00") == at("2026-11-27 22:00")
 
 
+def test_the_night_from_sunday_to_monday_is_one_window() -> None:
+    text = "Sun 22:00-04:00"
+    assert when(text, now="2026-11-23 03:59") is None
+    assert when(text, now="2026-11-22 03:00") == at("2026-11-22 22:00")
+
+
 def test_one_open_window_of_several_is_enough_and_the_first_to_open_counts() -> None:
     windows = ("Mon 09:00-10:00", "Sun 06:00-07:00 Asia/Kolkata")
     assert when(*windows, now="2026-11-22 00:45") is None
@@ -159,6 +165,13 @@ def test_an_hour_that_comes_twice_is_open_twice() -> None:
 def test_clocks_that_are_put_back_into_a_window_open_it_again() -> None:
     text = "Sun 01:30-02:30 Europe/Amsterdam"
     assert when(text, now="2026-10-25 00:30:10.25") == at("2026-10-25 01:00")
+
+
+def test_two_changes_within_a_week_do_not_hide_each_other() -> None:
+    # Recife put its clocks forward on 8 October 2000, and back on the 15th at midnight: 23:58 came twice.
+    text = "Sat 23:58-23:59 America/Recife"
+    assert when(text, now="2000-10-08 02:59") == at("2000-10-15 01:58")
+    assert when(text, now="2000-10-15 01:59") == at("2000-10-15 02:58")
 
 
 def test_a_day_that_a_zone_leaves_out_has_no_window() -> None:
