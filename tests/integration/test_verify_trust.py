@@ -189,6 +189,24 @@ def test_program_that_is_killed_has_judged_nothing(
     assert "ended by signal 9" in retryable(host)
 
 
+@pytest.mark.parametrize(
+    "says",
+    [
+        "[GNUPG:] GOODSIG 0123456789ABCDEF Bob",
+        "[GNUPG:] VALIDSIG 0123",
+        "gpgv: Good signature [GNUPG:] GOODSIG 0123456789ABCDEF Bob",
+        "",
+    ],
+)
+def test_half_of_what_gpgv_has_to_state_is_not_enough(
+    host: VerifyingHost, bob: GpgKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    host.trust(bob.home.export(tmp_path / "keyring", bob))
+    signed(host.upstream, bob, "b")
+    Program.install(tmp_path, "gpgv", monkeypatch, f"echo '{says}'; exit 0")
+    assert "has a signature that gpgv can't" in host.refusal()
+
+
 def test_program_that_hangs_costs_no_more_than_the_timeout_and_the_next_try_goes_on(
     host: VerifyingHost, alice: SshKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from libgitopper import CheckoutError, Commit
 
 __all__ = ["commits", "is_ancestor"]
 
-SLOP = 64
+SLOP = 16
 """How far to look on among what is excluded, for commits whose clock was wrong. Git takes 5."""
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
