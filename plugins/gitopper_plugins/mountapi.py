@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Mapping
 
 __all__ = [
     "attach",
@@ -23,6 +24,7 @@ __all__ = [
     "make_private",
     "make_root",
     "mount_proc",
+    "new_overlay",
     "new_tmpfs",
     "set_readonly",
     "unshare",
@@ -69,15 +71,18 @@ def clone(
 
 def new_tmpfs(*, size_bytes: int, mode: int, about: StrPath) -> int:
     """Return a descriptor of a new file system in memory, attached nowhere yet; close it when done."""
-    context = _syscall(FSOPEN, b"tmpfs", FSOPEN_CLOEXEC, about=about)
-    try:
-        for key, value in ((b"size", b"%d" % size_bytes), (b"mode", b"%o" % mode)):
-            _syscall(FSCONFIG, context, FSCONFIG_SET_STRING, key, value, 0, about=about)
-        _syscall(FSCONFIG, context, FSCONFIG_CMD_CREATE, None, None, 0, about=about)
-        attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-        return _syscall(FSMOUNT, context, FSMOUNT_CLOEXEC, attributes, about=about)
-    finally:
-        os.close(context)
+    options = {"size": str(size_bytes), "mode": f"{mode:o}"}
+    return _new("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, about=about)
+
+
+def new_overlay(*, lower: StrPath, upper: StrPath, work: StrPath, about: StrPath) -> int:
+    """Return a descriptor of a new overlay, attached nowhere yet; close it when done.
+
+    It shows `lower`, and keeps what is written in `upper`; see mount(8) for `work`. All three must be
+    short, as ``/proc/self/fd/3``, and be mounted in this namespace.
+    """
+    options = {"lowerdir": lower, "upperdir": upper, "workdir": work}
+    return _new("overlay", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, about=about)
 
 
 def set_readonly(tree: int, about: StrPath) -> None:
@@ -183,6 +188,18 @@ def _attach_from_elsewhere(tree: int, target: StrPath) -> None:
         attach(tree, target)
     finally:
         os.close(peer)
+
+
+def _new(kind: str, options: Mapping[str, StrPath], attributes: int, *, about: StrPath) -> int:
+    context = _syscall(FSOPEN, kind.encode(), FSOPEN_CLOEXEC, about=about)
+    try:
+        for key, value in options.items():
+            words = key.encode(), os.fsencode(value)
+            _syscall(FSCONFIG, context, FSCONFIG_SET_STRING, *words, 0, about=about)
+        _syscall(FSCONFIG, context, FSCONFIG_CMD_CREATE, None, None, 0, about=about)
+        return _syscall(FSMOUNT, context, FSMOUNT_CLOEXEC, attributes, about=about)
+    finally:
+        os.close(context)
 
 
 def _move_mount(tree: int, target: StrPath, flags: int, directory: int = AT_FDCWD) -> None:
