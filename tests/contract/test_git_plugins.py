@@ -9,6 +9,7 @@ import pytest
 
 from gitopper_plugins.dulwich import DulwichPlugin
 from libgitopper import Hooks
+from libgitopper.testing.drift import ChangesContract, DriftContract
 from libgitopper.testing.git import CheckoutContract, FetchContract
 from libgitopper.testing.history import HistoryContract
 
@@ -33,6 +34,18 @@ class TestDulwichCheckout(CheckoutContract):
 
 
 class TestDulwichHistory(HistoryContract):
+    @pytest.fixture
+    def plugin(self, dulwich_plugin: DulwichPlugin) -> object:
+        return dulwich_plugin
+
+
+class TestDulwichChanges(ChangesContract):
+    @pytest.fixture
+    def plugin(self, dulwich_plugin: DulwichPlugin) -> object:
+        return dulwich_plugin
+
+
+class TestDulwichDrift(DriftContract):
     @pytest.fixture
     def plugin(self, dulwich_plugin: DulwichPlugin) -> object:
         return dulwich_plugin

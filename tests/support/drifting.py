@@ -40,9 +40,12 @@ class Host:
 
     def drift(self, *, thorough: bool = False) -> Drift:
         """Compare the release with its revision."""
-        return self.stage.hooks.drift(
-            DriftRequest(service=self.service, store=self.store, release=self.release, thorough=thorough)
+        request = DriftRequest(
+            service=self.service, store=self.store, release=self.release, thorough=thorough
         )
+        drift = self.stage.hooks.drift(request)
+        assert drift
+        return drift
 
     def found(self) -> list[tuple[str, str, str]]:
         """Path, kind and detail of what differs."""
@@ -74,9 +77,10 @@ def tree(top: Path) -> dict[str, tuple[str, bytes]]:
             path.read_bytes(),
         ),
     }
+    there = [top, *top.rglob("*")] if os.path.lexists(top) else []
     return {
         str(path.relative_to(top)): looks[stat.S_IFMT(path.lstat().st_mode)](path)
-        for path in [top, *top.rglob("*")]
+        for path in there
         if stat.S_IFMT(path.lstat().st_mode) in looks
     }
 
