@@ -121,7 +121,7 @@ def _new_commits(request: VerifyRequest) -> Sequence[Commit]:
     if len(found) > MAX_COMMITS:
         raise VerifyError(
             f"{revision[:12]} has more than {MAX_COMMITS} commits that {accepted[:12]} has not, too many to"
-            " verify; if that is right, take `verify` from the service for this one deploy"
+            " verify; if that is right, take `verify` from the config for this one deploy"
         )
     return found[::-1]
 

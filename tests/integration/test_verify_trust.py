@@ -300,7 +300,7 @@ def test_more_commits_than_can_be_verified_are_refused_with_a_way_out(
     signed(host.upstream, alice, "d")
     text = host.refusal(accepted=accepted)
     assert f"has more than 2 commits that {accepted[:12]} has not" in text
-    assert "take `verify` from the service" in text
+    assert "take `verify` from the config" in text
 
 
 def test_files_for_the_programs_are_private_and_do_not_stay(
