@@ -25,6 +25,8 @@ Modules, each using only those above it:
 * options     options that stand anywhere, and the settings that come of it
 * cli         how the command line is read: hosts anywhere, abbreviations
 * carry       from a question to what is printed
+* past        history, explanations and differences as lines for a person
+* inquiries   the commands that ask for these
 * watch       the events of several daemons, live
 * tokens      the tokens of this machine's daemon
 * commands    the commands

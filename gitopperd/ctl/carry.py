@@ -16,20 +16,37 @@ from gitopperd.ctl.fleet import Outcomes, ask_all
 from gitopperd.ctl.options import interactive, machine_readable, targets_of, timeout_of
 from gitopperd.ctl.text import Terminal, visible
 
-__all__ = ["Render", "carry_out", "show_error"]
+__all__ = ["Render", "ask_hosts", "carry_out", "print_errors", "print_json", "show_error"]
 
 Render = Callable[[Mapping[str, Answer], Terminal], list[str]]
 
 
 def carry_out(ctx: click.Context, request: Request, render: Render) -> int:
     """Ask all hosts, print what they say, and return the exit code."""
-    targets = targets_of(ctx)
-    outcomes = ask_all(targets, request, timeout_seconds=timeout_of(ctx), interactive=interactive(targets))
+    outcomes = ask_hosts(ctx, request)
     if machine_readable(ctx):
-        click.echo(_as_json(outcomes))
+        print_json(outcomes)
     else:
         _print(outcomes, render)
     return int(any(isinstance(outcome, AskError) for outcome in outcomes.values()))
+
+
+def ask_hosts(ctx: click.Context, request: Request) -> Outcomes:
+    """Ask all hosts on the line, and return what each said."""
+    targets = targets_of(ctx)
+    return ask_all(targets, request, timeout_seconds=timeout_of(ctx), interactive=interactive(targets))
+
+
+def print_json(outcomes: Outcomes) -> None:
+    """Print what the hosts said as JSON, errors too."""
+    click.echo(_as_json(outcomes))
+
+
+def print_errors(outcomes: Outcomes) -> None:
+    """Print, on standard error, what kept hosts from answering well."""
+    for host, outcome in outcomes.items():
+        if isinstance(outcome, AskError):
+            show_error(host.label, outcome)
 
 
 def show_error(label: str, error: AskError, more: str = "") -> None:
@@ -59,6 +76,4 @@ def _print(outcomes: Outcomes, render: Render) -> None:
         click.echo(line, color=terminal.colour)
     # The table comes first where both go to the same place, and standard error has no buffer.
     sys.stdout.flush()
-    for host, outcome in outcomes.items():
-        if isinstance(outcome, AskError):
-            show_error(host.label, outcome)
+    print_errors(outcomes)

@@ -20,6 +20,7 @@ __all__ = [
     "LocalCommand",
     "RootGroup",
     "commit_argument",
+    "optional_commit",
     "service_argument",
     "service_option",
 ]
@@ -130,6 +131,16 @@ def service_argument(command: Decorated) -> Decorated:
 def commit_argument(command: Decorated) -> Decorated:
     """Add the argument HASH; the command gets it as `commit`, in lower case."""
     return click.argument("commit", metavar="HASH", callback=_commit)(command)
+
+
+def optional_commit(name: str, metavar: str) -> Callable[[Decorated], Decorated]:
+    """Add an argument for a hash that may be left out; the command gets it as `name`, or None."""
+    return click.argument(
+        name,
+        metavar=metavar,
+        required=False,
+        callback=lambda ctx, param, value: None if value is None else _commit(ctx, param, value),
+    )
 
 
 def service_option(command: Decorated) -> Decorated:

@@ -19,6 +19,8 @@ __all__ = ["HEADERS", "Request", "ask", "check_status", "overdue"]
 
 # Far more than the busiest host has to tell, and little enough for any machine.
 ANSWER_LIMIT_BYTES = 16 << 20
+# The longest patch, and six characters of JSON for each byte that is no text.
+PATCH_LIMIT_BYTES = 32 << 20
 HEADERS = {"Accept": "application/json", "Connection": "close", "User-Agent": "gitopperctl"}
 PROBLEMS_LIMIT = 1000
 
@@ -34,6 +36,9 @@ SHAPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "service": ("service", lambda value: isinstance(value, str)),
     "audit": ("audit", _is_list_of(dict)),
     "reloaded": ("services", lambda value: isinstance(value, int)),
+    "history": ("history", _is_list_of(dict)),
+    "explanation": ("verdict", lambda value: isinstance(value, str)),
+    "difference": ("patch", lambda value: isinstance(value, str)),
 }
 
 
@@ -46,8 +51,15 @@ class Request:
     """The path, segment by segment, not encoded."""
     query: Mapping[str, str | None] | None = None
     """Not encoded; None for what is not asked."""
-    shape: Literal["machines", "services", "service", "audit", "reloaded"]
+    shape: Literal[
+        "machines", "services", "service", "audit", "reloaded", "history", "explanation", "difference"
+    ]
     """What every right answer looks like."""
+
+    @property
+    def limit_bytes(self) -> int:
+        """How long an answer may be."""
+        return PATCH_LIMIT_BYTES if self.shape == "difference" else ANSWER_LIMIT_BYTES
 
     @property
     def path(self) -> str:
@@ -67,7 +79,7 @@ def ask(target: Target, request: Request, connector: Connector) -> Answer:
         with connector.line(target.places) as line:
             line.connection.request(request.method, request.path, headers={**HEADERS, **line.headers})
             response = line.connection.getresponse()
-            return _checked(response, response.read(ANSWER_LIMIT_BYTES + 1), request, line)
+            return _checked(response, response.read(request.limit_bytes + 1), request, line)
     except TimeoutError as exc:
         raise overdue(request, connector.timeout_seconds) from exc
 
@@ -80,13 +92,19 @@ def overdue(request: Request, timeout_seconds: float) -> AskError:
     return AskError("timeout", message)
 
 
-def check_status(response: http.client.HTTPResponse, body: bytes, path: str, line: Line) -> Answer | None:
+def check_status(
+    response: http.client.HTTPResponse,
+    body: bytes,
+    path: str,
+    line: Line,
+    limit_bytes: int = ANSWER_LIMIT_BYTES,
+) -> Answer | None:
     """Return the object in the body of an answer with status 2xx; None where there is none.
 
     Raises:
         AskError: The daemon refused, or it is no daemon.
     """
-    answer = _decoded(body)
+    answer = _decoded(body) if len(body) <= limit_bytes else None
     if 200 <= response.status < 300:
         return answer
     error = answer.get("error") if answer is not None else None
@@ -114,7 +132,7 @@ def not_gitopperd(response: http.client.HTTPResponse, body: bytes, path: str) ->
 
 
 def _checked(response: http.client.HTTPResponse, body: bytes, request: Request, line: Line) -> Answer:
-    answer = check_status(response, body, request.path, line)
+    answer = check_status(response, body, request.path, line, request.limit_bytes)
     member, is_right = SHAPES[request.shape]
     if answer is None or not is_right(answer.get(member)):
         raise not_gitopperd(response, body, request.path)
@@ -123,8 +141,6 @@ def _checked(response: http.client.HTTPResponse, body: bytes, request: Request, 
 
 def _decoded(body: bytes) -> Answer | None:
     """Return the object in `body`; None where there is none."""
-    if len(body) > ANSWER_LIMIT_BYTES:
-        return None
     try:
         value = json.loads(body, parse_constant=_refuse)
     except (ValueError, RecursionError):

@@ -26,7 +26,13 @@ __all__ = ["cli"]
 @click.group(
     cls=RootGroup,
     # What few need is imported when it is asked for.
-    elsewhere={"token": "gitopperd.ctl.tokens:token", "watch": "gitopperd.ctl.watch:watch"},
+    elsewhere={
+        "token": "gitopperd.ctl.tokens:token",
+        "watch": "gitopperd.ctl.watch:watch",
+        "history": "gitopperd.ctl.inquiries:history",
+        "explain": "gitopperd.ctl.inquiries:explain",
+        "diff": "gitopperd.ctl.inquiries:diff",
+    },
     context_settings={"help_option_names": ["-h", "--help"]},
     examples=(
         "gitopperctl list services @localhost",
@@ -34,6 +40,7 @@ __all__ = ["cli"]
         "gitopperctl state freeze @web1 grafana-server",
         "gitopperctl state rollback @web1 grafana-server 606eb57",
         "gitopperctl do pull @web1 grafana-server",
+        "gitopperctl explain @web1 grafana-server 606eb57",
     ),
 )
 @click.option(
@@ -169,7 +176,7 @@ def rollback(ctx: click.Context, service: str, commit: str) -> int:
 )
 @common_options
 def do() -> None:
-    """Act: pull, reload-config; the rest is as in state."""
+    """Act: pull, retry, reload-config; the rest is as in state."""
 
 
 @do.command("pull", cls=HostCommand, examples=("gitopperctl do pull @web1 @web2 grafana-server",))
@@ -182,6 +189,18 @@ def pull(ctx: click.Context, service: str) -> int:
     The daemon answers at once; what comes of it, `list service` shows.
     """
     return _steer(ctx, "do", "pull", service)
+
+
+@do.command("retry", cls=HostCommand, examples=("gitopperctl do retry @web1 grafana-server",))
+@service_argument
+@common_options
+@click.pass_context
+def retry(ctx: click.Context, service: str) -> int:
+    """Try again what failed its check or its health.
+
+    A commit that failed is not tried again by itself until another one comes.
+    """
+    return _steer(ctx, "do", "retry", service)
 
 
 @do.command("reload-config", cls=HostCommand, examples=("gitopperctl do reload-config @web1",))

@@ -12,7 +12,17 @@ from gitopperd.ctl.errors import Answer
 from gitopperd.ctl.table import Column, lines_of
 from gitopperd.ctl.text import Terminal, pad, readable
 
-__all__ = ["acknowledged", "audit", "event", "machines", "reloaded", "service", "services"]
+__all__ = [
+    "SHORT_HASH",
+    "acknowledged",
+    "audit",
+    "event",
+    "machines",
+    "numbered",
+    "reloaded",
+    "service",
+    "services",
+]
 
 Answers = Mapping[str, Answer]
 """Host label to answer; only the hosts that answered well."""
@@ -48,6 +58,7 @@ PHRASES = {
     "freeze": ("{service} frozen at {hash}", ("FREEZE",)),
     "unfreeze": ("{service} tracks its branch again, now at {hash}", ("OK",)),
     "rollback": ("{service} rolls back to {target}, now at {hash}", ("ROLLBACK", "FREEZE")),
+    "retry": ("{service} tries again what failed before, now at {hash}", ("OK",)),
     "pull": ("{service} looks at its upstream, now at {hash}", ("OK",)),
 }
 
@@ -55,13 +66,13 @@ PHRASES = {
 def machines(answers: Answers, terminal: Terminal) -> list[str]:
     """Show the machines in each host's config."""
     rows = [(label, [readable(name)]) for label, answer in answers.items() for name in answer["machines"]]
-    return _numbered((Column(title="MACHINE"),), rows, answers, terminal)
+    return numbered((Column(title="MACHINE"),), rows, answers, terminal)
 
 
 def services(answers: Answers, terminal: Terminal) -> list[str]:
     """Show the services of each host."""
     rows = [(label, _cells(item)) for label, answer in answers.items() for item in answer["services"]]
-    return _numbered(SERVICES, rows, answers, terminal)
+    return numbered(SERVICES, rows, answers, terminal)
 
 
 def audit(answers: Answers, terminal: Terminal) -> list[str]:
@@ -74,7 +85,7 @@ def audit(answers: Answers, terminal: Terminal) -> list[str]:
     for _, cells in rows:
         # Written before it is carried out: a daemon that ended in between can't tell its result.
         cells[STATUS] = {"0": "unknown"}.get(cells[STATUS], cells[STATUS])
-    return _numbered(AUDIT, rows, answers, terminal)
+    return numbered(AUDIT, rows, answers, terminal)
 
 
 def reloaded(answers: Answers, terminal: Terminal) -> list[str]:  # noqa: ARG001
@@ -145,7 +156,7 @@ def _worded(name: str, value: object, terminal: Terminal) -> str:
     return json.dumps(text, ensure_ascii=False) if " " in text else text
 
 
-def _numbered(
+def numbered(
     columns: tuple[Column, ...],
     rows: list[tuple[str, list[str]]],
     answers: Answers,

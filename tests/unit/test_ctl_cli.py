@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from gitopperd.ctl import commands
+from gitopperd.ctl import commands, inquiries
 from gitopperd.ctl.cli import RootGroup
 from gitopperd.ctl.client import Request
 from gitopperd.ctl.commands import cli
@@ -39,6 +39,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[click.Context, Request]
         return 0
 
     monkeypatch.setattr(commands, "carry_out", remember)
+    monkeypatch.setattr(inquiries, "carry_out", remember)
+    monkeypatch.setattr(inquiries, "ask_hosts", lambda ctx, request: remember(ctx, request, None) or {})
     return questions
 
 
@@ -79,8 +81,21 @@ def run(line: str) -> tuple[int, str]:
         ("l service @h nginx", "GET", "/list/service/nginx"),
         ("s f @h nginx", "POST", "/state/freeze/nginx"),
         ("st unf @h nginx", "POST", "/state/unfreeze/nginx"),
-        ("d p @h nginx", "POST", "/do/pull/nginx"),
-        ("d ro @h nginx 606e", "POST", "/state/rollback/nginx/606e"),
+        ("do p @h nginx", "POST", "/do/pull/nginx"),
+        ("do ro @h nginx 606e", "POST", "/state/rollback/nginx/606e"),
+        ("do retry @h nginx", "POST", "/do/retry/nginx"),
+        ("do ret @h nginx", "POST", "/do/retry/nginx"),
+        ("history @h nginx", "GET", "/history/nginx?limit=50"),
+        ("h nginx @h --limit 3", "GET", "/history/nginx?limit=3"),
+        ("explain @h nginx", "GET", "/explain/nginx"),
+        ("e @h nginx 606EB57", "GET", "/explain/nginx?commit=606eb57"),
+        ("diff @h nginx", "GET", "/diff/nginx"),
+        ("di @h nginx --drift", "GET", "/diff/nginx?kind=drift"),
+        ("diff --upstream @h nginx", "GET", "/diff/nginx?kind=upstream"),
+        ("diff --kept @h nginx", "GET", "/diff/nginx?kind=kept-drift"),
+        ("diff @h nginx --kept --number 2", "GET", "/diff/nginx?kind=kept-drift&number=2"),
+        ("diff @h nginx 606e", "GET", "/diff/nginx?to=606e"),
+        ("diff @h nginx 606e 7ab0", "GET", "/diff/nginx?from=606e&to=7ab0"),
         ("do reload-config @h", "POST", "/do/reload-config"),
         (
             "state freeze @h nginx --reason 'a&b=c d' --for 2h",
@@ -166,7 +181,15 @@ def test_without_options_the_answer_is_for_a_person_and_waits_ten_seconds(
         ("list services @h --timeout 0", "more than 0"),
         ("list services @h --timeout nan", "'nan' is not a time"),
         ("list services @h --timeout soon", "'soon' is not a time"),
-        ("do r @h nginx 606e", "'r' is ambiguous: it can mean reload-config or rollback."),
+        ("do r @h nginx 606e", "'r' is ambiguous: it can mean reload-config, retry or rollback."),
+        ("d p @h nginx", "'d' is ambiguous: it can mean diff or do."),
+        ("history @h", "Missing argument 'SERVICE'"),
+        ("history @h nginx --limit 201", "201 is not in the range"),
+        ("explain nginx", "No @HOST given."),
+        ("explain @h nginx HEAD", "'HEAD' is not the hash of a commit"),
+        ("diff @h nginx 606e 7ab0 8bc0", "unexpected extra argument"),
+        ("diff @h nginx 606e --drift", "go without a HASH"),
+        ("diff @h nginx --number 2", "--number goes with --kept"),
         ("list services @h @@", "'@@' is not a group"),
         ("list services @h @https://", "the name is missing"),
         ("list services @h --token secret", "Did you mean"),
