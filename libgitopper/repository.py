@@ -117,6 +117,7 @@ class Store(Protocol):
 
         Raises:
             SourceError: file contents are missing, and upstream can't give them now.
+            CheckoutError: it would be too long to be handed on as one.
         """
 
     def discard(self, service: Service, keep: Collection[str]) -> None:
