@@ -31,6 +31,7 @@ from libgitopper.requests import (
     DriftRequest,
     Event,
     InstallRequest,
+    Reloaded,
     ReloadRequest,
     VerifyRequest,
 )
@@ -48,8 +49,7 @@ class Taken:
 
     deployed: Deployed
     """What is to be recorded of it."""
-    did: str
-    """What was done, for the log."""
+    reloaded: Reloaded
 
 
 class Deploying:
@@ -143,7 +143,7 @@ class Deploying:
             revision=release.content.revision, release=release.id, content=release.content,
             service=service, at=self._now(), note=reloaded.note,
         )  # fmt: skip
-        return Taken(deployed=deployed, did=reloaded.did)
+        return Taken(deployed=deployed, reloaded=reloaded)
 
     def restored(self, service: Service, release: Release, why: str) -> None:
         """Make the service take what it had before and what is published again."""
@@ -152,7 +152,7 @@ class Deploying:
         self._state.record(taken.deployed)
         self._tell(
             "deployed", service.name, revision=release.content.revision, release=release.id, why=why,
-            did=taken.did, note=taken.deployed.note,
+            did=taken.reloaded.did, note=taken.deployed.note,
         )  # fmt: skip
 
     def release(
@@ -218,19 +218,20 @@ class Deploying:
         with course.step("reload"):
             taken = self.reload(service, release, first=order.view.deployed is None)
         with course.step("health"):
-            notes = self._healthy(order, release, since=taken.deployed.at)
+            notes = self._healthy(order, release, taken)
         deployed = _noted(taken.deployed, [accepted.note for accepted in notes])
         # Written last: a crash before this line repeats the reload.
         self._state.record(deployed, self._ledger.entry(order, course, Result.DEPLOYED, release=release.id))
         self._tell(
             "deployed", name, revision=deployed.revision, release=release.id, why=order.plan.why,
-            asked=order.asked, did=taken.did, note=deployed.note, seconds=sum(course.seconds.values()),
+            asked=order.asked, did=taken.reloaded.did, note=deployed.note,
+            seconds=sum(course.seconds.values()),
         )  # fmt: skip
 
-    def _healthy(self, order: Order, release: Release, *, since: datetime) -> Sequence[Accepted]:
+    def _healthy(self, order: Order, release: Release, taken: Taken) -> Sequence[Accepted]:
         """Watch until the service is healthy; if it is ill with what it had before, it stays."""
         try:
-            return self._watch.run(order.service, release, since=since, still=self._still(order))
+            return self._watched(order, order.service, release, taken)
         except HealthError as exc:
             if order.is_news(order.release):
                 raise
@@ -293,16 +294,21 @@ class Deploying:
             release = self.release(service, order.store, deployed.content)
         with self._intents.hold(service.name):
             self._publishing.publish(service, release, deployed)
-        again = self.reload(service, release, first=False).deployed
+        taken = self.reload(service, release, first=False)
         try:
-            notes = [
-                a.note for a in self._watch.run(service, release, since=again.at, still=self._still(order))
-            ]
+            notes = [accepted.note for accepted in self._watched(order, service, release, taken)]
         except HealthError as exc:
             notes = [f"with that {exc}"]
         except WatchEnded:
             notes = []  # something else is wanted now: the next pass sees to that
-        return _noted(again, notes)
+        return _noted(taken.deployed, notes)
+
+    def _watched(
+        self, order: Order, service: Service, release: Release, taken: Taken
+    ) -> Sequence[Accepted]:
+        if taken.reloaded.idle:
+            return ()
+        return self._watch.run(service, release, since=taken.deployed.at, still=self._still(order))
 
     def _still(self, order: Order) -> Callable[[], bool]:
         """Return what tells whether settings and intent are those that the order was given for."""

@@ -102,6 +102,8 @@ class Reloaded:
     """For the log, as ``systemctl reload nginx``; empty when there was nothing to do."""
     note: str = ""
     """What an operator should see beside the state, as ``the unit is stopped``."""
+    idle: bool = False
+    """True: the service does not run, and is not meant to. So nobody watches whether it is healthy."""
 
 
 @frozen(kw_only=True)

@@ -85,7 +85,7 @@ def _act(request: ReloadRequest, systemctl: _Systemctl) -> Reloaded:
     did += [systemctl.do(verb) for verb in plan.verbs]
     notes += [plan.note] if plan.note else []
     notes += systemctl.settled(plan.verbs[-1]) if plan.verbs else []
-    return Reloaded(did="; ".join(did), note="; ".join(notes))
+    return Reloaded(did="; ".join(did), note="; ".join(notes), idle=not plan.verbs)
 
 
 def _enable(service: Service, systemctl: _Systemctl, did: list[str], notes: list[str]) -> None:

@@ -376,6 +376,7 @@ class SimulatedServices:
         self._mounts = mounts
         self.taken: dict[str, str | None] = {}
         self.note = ""
+        self.idle = False
         self.requests: list[ReloadRequest] = []
 
     @hookimpl
@@ -389,7 +390,7 @@ class SimulatedServices:
         # What the service reads is what its paths show now, whatever the request says.
         self.taken[service.name] = self._mounts._observed(service)
         self._script.after(step)
-        return Reloaded(did=f"simulated reload {service.name}", note=self.note)
+        return Reloaded(did=f"simulated reload {service.name}", note=self.note, idle=self.idle)
 
 
 class SimulatedObserver:

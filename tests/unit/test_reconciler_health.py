@@ -343,3 +343,12 @@ def _once(host: SimulatedHost, action: Callable[[], None]) -> None:
     action()
     host.script.on("health web", lambda: None)
     raise HealthError("still starting")
+
+
+def test_nobody_watches_a_service_that_is_stopped_and_is_to_stay_so(host: SimulatedHost) -> None:
+    web, _, ill = made_ill(host)
+    host.services.idle, host.services.note = True, "unit web is stopped"
+    outcome = host.pass_(web)
+    assert host.told(outcome) == (State.OK, "unit web is stopped")
+    assert "health web" not in host.script.log
+    host.assert_in_line(web, ill)
