@@ -23,9 +23,13 @@ LEVELS = {
     "failed": logging.ERROR,
     "config-refused": logging.ERROR,
     "poll-failed": logging.WARNING,
+    "rejected": logging.WARNING,
+    "taken-back": logging.WARNING,
+    "drift": logging.WARNING,
+    "healed": logging.WARNING,
     "poll": logging.DEBUG,
 }
-"""Level of each kind of event; all others are INFO."""
+"""Level of each kind of event; all others are INFO. What makes a pass fail is told as ``failed``, too."""
 
 
 class JournalFormatter(logging.Formatter):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+import threading
+from collections import Counter as Tally
+from collections.abc import Iterator, Set
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gitopperd.work.daemon import Daemon
-from libgitopper import Event, IntentKind, State, __version__, hookimpl
+from libgitopper import DriftPolicy, Event, IntentKind, State, __version__, hookimpl
 
 __all__ = ["BoardCollector", "Meters"]
 
 GIT_EVENTS = frozenset({"poll", "poll-failed", "deployed", "advanced"})
+DEPLOYS = frozenset({"deployed", "rejected", "taken-back", "healed"})
+"""Kinds of events that are counted as results of deploys, by service."""
 GIT_ERRORS = frozenset({"SourceError", "AuthError", "CheckoutError"})
 DURATION_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 90)
 
@@ -34,6 +38,8 @@ class Meters:
             buckets=DURATION_BUCKETS,
         )
 
+        self._deploys: Tally[tuple[str, str]] = Tally()
+        self._lock = threading.Lock()
         self._config_is_good = Gauge(
             "gitopper_config_last_reload_success",
             "1 if the configuration that was looked at last is in force, 0 if it was refused.",
@@ -47,7 +53,10 @@ class Meters:
 
     @hookimpl
     def gitopper_event(self, event: Event) -> None:
-        """Count git operations, and those that failed; note how the configuration is."""
+        """Count git operations, those that failed, and deploys; note how the configuration is."""
+        if event.kind in DEPLOYS and event.service is not None:
+            with self._lock:
+                self._deploys[event.service, event.kind] += 1
         if event.kind == "config-loaded":
             self._config_is_good.set(1)
             self._config_since.set_to_current_time()
@@ -63,12 +72,28 @@ class Meters:
         """Note how long a pass took."""
         self._seconds.observe(seconds)
 
+    def deploys_of(self, services: Set[str]) -> Metric:
+        """Return how often deploys ended in which way; what other services did is forgotten."""
+        counted = CounterMetricFamily(
+            "gitopper_deploys",
+            "How often a deploy of a service ended in which way.",
+            labels=["service", "result"],
+        )
+        with self._lock:
+            for service in {service for service, _ in self._deploys} - services:
+                for kind in DEPLOYS:
+                    self._deploys.pop((service, kind), None)
+            for (service, kind), number in sorted(self._deploys.items()):
+                counted.add_metric([service, kind], number)
+        return counted
+
 
 class BoardCollector(Collector):
     """Collects the state of every service and upstream at the moment of the scrape."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, meters: Meters) -> None:
         self._daemon = daemon
+        self._meters = meters
 
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges."""
@@ -96,6 +121,8 @@ class BoardCollector(Collector):
         yield states
         yield change
         yield from self._freezes()
+        yield self._drift()
+        yield self._meters.deploys_of({status.service for status in self._daemon.board})
         yield self._sources()
         yield self._build()
 
@@ -128,6 +155,18 @@ class BoardCollector(Collector):
         yield info
         yield since
         yield until
+
+    def _drift(self) -> Metric:
+        drift = GaugeMetricFamily(
+            "gitopper_service_drift_files",
+            "How many published files differ from their revision, as the last pass saw them.",
+            labels=["service"],
+        )
+        for service in self._daemon.board.services:
+            if service.drift is not DriftPolicy.OFF:
+                found = self._daemon.board.outcome(service.name).drift
+                drift.add_metric([service.name], len(found.changes) if found else 0)
+        return drift
 
     def _sources(self) -> Metric:
         success = GaugeMetricFamily(

@@ -105,7 +105,7 @@ def serve(settings: Settings) -> int:
             rng=random.Random(),  # noqa: S311 - it spreads polls, it guards nothing
             observe_seconds=meters.observe_seconds,
         )
-        registry.register(BoardCollector(daemon))
+        registry.register(BoardCollector(daemon, meters))
         _greet(settings, hooks)
         if settings.bootstrap is None:
             tell_loaded(hooks, settings.config)

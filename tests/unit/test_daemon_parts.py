@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from gitopperd.logs import EventLog, JournalFormatter, JsonFormatter
+from gitopperd.metrics import Meters
 from gitopperd.notify import Notifier
+from gitopperd.work.asked import Asked
 from gitopperd.work.delays import next_delay
 from libgitopper import Event
 
@@ -105,3 +108,41 @@ def test_the_watchdog_is_only_fed_where_it_is_meant_for_us() -> None:
     assert Notifier(ours | {"WATCHDOG_PID": "1"})._watchdog_seconds is None
     assert Notifier({"WATCHDOG_USEC": "soon"})._watchdog_seconds is None
     assert Notifier({})._watchdog_seconds is None
+
+
+def test_a_commit_that_hurts_is_told_as_a_warning_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gitopperd")
+    details = {"revision": "606eb57", "step": "check", "error": "nginx: [emerg] unexpected end of file"}
+    for kind in ("rejected", "taken-back", "drift", "healed", "installed"):
+        EventLog().gitopper_event(Event(kind=kind, service="web", details=details))
+    levels = [entry.levelno for entry in caplog.records]
+    assert levels == [logging.WARNING] * 4 + [logging.INFO]
+    assert caplog.records[0].getMessage() == (
+        "web: rejected revision=606eb57 step=check error=nginx: [emerg] unexpected end of file"
+    )
+
+
+def test_deploys_are_counted_by_result_and_forgotten_with_their_service() -> None:
+    meters = Meters(CollectorRegistry())
+    for service, kind in (("web", "deployed"), ("web", "deployed"), ("web", "rejected"), ("db", "healed")):
+        meters.gitopper_event(Event(kind=kind, service=service))
+    meters.gitopper_event(Event(kind="failed", service="web"))
+
+    def counted(*services: str) -> dict[tuple[str, str], float]:
+        samples = meters.deploys_of(set(services)).samples
+        return {(sample.labels["service"], sample.labels["result"]): sample.value for sample in samples}
+
+    assert counted("web", "db") == {("web", "deployed"): 2, ("web", "rejected"): 1, ("db", "healed"): 1}
+    assert counted("db") == {("db", "healed"): 1}
+    assert counted("web", "db") == {("db", "healed"): 1}, "a service that comes back begins anew"
+
+
+def test_who_asked_is_told_once_each_and_not_without_end() -> None:
+    asked = Asked("start")
+    for who in ("pull by alice", "webhook github", "pull by alice", ""):
+        asked.add(who)
+    assert asked.take() == "start, pull by alice, webhook github"
+    assert asked.take() == ""
+    for number in range(1000):
+        asked.add(f"pull by user {number}")
+    assert len(asked.take().split(", ")) == 5
