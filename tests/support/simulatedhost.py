@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from libgitopper import (
     Attempt,
@@ -52,6 +54,9 @@ class SimulatedStateStore(StateStore):
     """The real state store, with its writes in the script, so that a crash can come at any of them."""
 
     def __init__(self, path: Path, script: Script) -> None:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(_new_file())
         super().__init__(path)
         self._script = script
         # These crashes are of the process, never of the machine: what was written is there.
@@ -94,6 +99,15 @@ class SimulatedStateStore(StateStore):
         self._script.before(step)
         yield
         self._script.after(step)
+
+
+@cache
+def _new_file() -> bytes:
+    """A state file as the real store makes it; made once, for that waits for the disk."""
+    with TemporaryDirectory(prefix="gitopper-") as directory:
+        path = Path(directory) / "state.db"
+        StateStore(path).close()
+        return path.read_bytes()
 
 
 class SimulatedHost:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from libgitopper import Service
 from tests.support.simulated import BRANCH, Crash
+from tests.support.simulatedcrashes import Flow, crash_in_turn, never_ahead_of_the_truth
 from tests.support.simulatedhost import SimulatedHost
-
-Flow = Callable[[SimulatedHost], Service]
 
 
 def _deployed(host: SimulatedHost) -> Service:
@@ -89,39 +87,6 @@ FLOWS: list[Flow] = [
     publisher_changed,
     mount_changed,
 ]
-
-
-def crash_in_turn(directory: Path, flow: Flow) -> list[tuple[SimulatedHost, Service, str]]:
-    """Return a host for each step of `flow` at which a pass can crash, crashed there."""
-    crashed = []
-    for number in range(100):
-        host = SimulatedHost(directory / str(number))
-        host.upstream.commit({"web/conf": "1", "webapp/conf": "1"})
-        service = flow(host)
-        host.restart()
-        host.script.crash_at = number
-        try:
-            host.pass_(service)
-        except Crash as crash:
-            crashed.append((host, service, str(crash)))
-        else:
-            host.close()
-            assert number > 2, "nothing was done"
-            return crashed
-    raise AssertionError("the flow has no end")
-
-
-def never_ahead_of_the_truth(host: SimulatedHost, service: Service, where: str) -> None:
-    """What is recorded as deployed was taken by the service, unless an attempt says that more is owed."""
-    deployed, attempt = host.state.deployed(service.name), host.state.attempt(service.name)
-    taken = host.services.taken.get(service.name)
-    shown = {what[2] for what in host.mounts.shown.values()}
-    if attempt is None:
-        assert taken == (deployed.release if deployed else None), where
-        assert shown <= {taken}, f"{where}: published, and no reload is owed"
-    for release in shown:
-        paths = list((host.directory).glob(f"**/.gitopper/releases/*/{release}"))
-        assert paths, f"{where}: what is shown is not there"
 
 
 def wanted(host: SimulatedHost, service: Service) -> str:
