@@ -137,6 +137,18 @@ def test_nothing_is_marked_as_accepted_where_no_plugin_judged(host: SimulatedHos
     assert host.script.count("accept web") == 0
 
 
+def test_what_is_deployed_while_nothing_is_verified_counts_when_it_is_again(host: SimulatedHost) -> None:
+    """So an operator can let a commit pass: without `verify` for one deploy."""
+    web = verified(host)
+    host.deploy(web)
+    passed = push(host, "2", signed=False)
+    assert isinstance(host.pass_(web).error, VerifyError)
+    assert host.pass_(host.service()).error is None
+    push(host, "3")
+    assert host.pass_(web).error is None
+    assert host.guards.verified[-1].accepted == passed
+
+
 def test_verifying_that_no_plugin_does_publishes_nothing(host: SimulatedHost) -> None:
     host.hooks.manager.unregister(host.guards)
     assert isinstance(host.pass_(verified(host)).error, PluginError)
