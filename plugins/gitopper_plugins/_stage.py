@@ -34,7 +34,7 @@ IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 def main() -> None:
     """Do what stdin says."""
     channel = os.dup(0)  # not inherited by what is executed
-    task = Task(**receive(channel))  # type: ignore[arg-type]  # it was a Task
+    task = Task(**receive(channel, Task))
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)

@@ -9,6 +9,10 @@ import json
 import os
 from collections.abc import Sequence
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself is not light
+    from typing import Any
+
 __all__ = ["Report", "Task", "receive", "send"]
 
 
@@ -72,17 +76,13 @@ def send(file: int, what: Task | Report) -> None:
     os.ftruncate(file, 0)
     with os.fdopen(os.dup(file), "wb") as stream:
         stream.seek(0)
-        stream.write(json.dumps(vars(what)).encode())
+        stream.write(json.dumps({type(what).__name__: vars(what)}).encode())
 
 
-def receive(file: int) -> dict[str, object]:
-    """Return the members of what is in the file, and empty it; empty where nothing was.
-
-    Raises:
-        ValueError: it was not `send` that put it there.
-    """
+def receive(file: int, kind: type[Task] | type[Report]) -> dict[str, Any]:
+    """Return the members of what is in the file; empty where it is not of that `kind`."""
     with os.fdopen(os.dup(file), "rb") as stream:
         stream.seek(0)
         text = stream.read()
-    os.ftruncate(file, 0)
-    return json.loads(text) if text else {}
+    members: dict[str, Any] = json.loads(text).get(kind.__name__, {})
+    return members

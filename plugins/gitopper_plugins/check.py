@@ -99,10 +99,10 @@ def _carry_out(
             done = run(PROGRAM, timeout_seconds=check.timeout_seconds + MARGIN_SECONDS, env=env, stdin=file)
         except CommandError as exc:
             raise CheckError(f"the check can't be carried out: {exc}", retryable=True) from exc
-        told = receive(file)
+        told = receive(file, Report)
     if not told:
         raise CheckError(f"the check can't be carried out: {_ending(done)}", retryable=True)
-    return Report(**told), done.output.rpartition(task.separator)[2]  # type: ignore[arg-type]  # it was one
+    return Report(**told), done.output.rpartition(task.separator)[2]
 
 
 def _protected(table: MountTable, *directories: Path) -> list[str]:

@@ -19,7 +19,14 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-__all__ = ["enter_mount_namespace", "fork", "in_mount_namespace", "make_propagation", "mount_tmpfs"]
+__all__ = [
+    "enter_mount_namespace",
+    "fork",
+    "in_child",
+    "in_mount_namespace",
+    "make_propagation",
+    "mount_tmpfs",
+]
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 14, 1 << 18, 1 << 19, 1 << 20
@@ -33,10 +40,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def in_mount_namespace(test: T) -> T:
     """Decorate a test function, or a class (all its tests, inherited ones too)."""
     if not isinstance(test, type):
-        return cast("T", _forked(test))
+        return cast("T", in_child(test, enter_mount_namespace))
     for name in dir(test):
         if name.startswith("test_"):
-            setattr(test, name, _forked(getattr(test, name)))
+            setattr(test, name, in_child(getattr(test, name), enter_mount_namespace))
     return test
 
 
@@ -95,10 +102,12 @@ def _check(result: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _forked(test: Callable[..., Any]) -> Callable[..., Any]:
+def in_child(test: Callable[..., Any], prepare: Callable[[], None]) -> Callable[..., Any]:
+    """Let `test` run in a forked child, after `prepare`; an OSError of that skips it."""
+
     @functools.wraps(test)
     def wrapper(*args: Any, **kwargs: Any) -> None:
-        kind, text = _in_child(lambda: test(*args, **kwargs))
+        kind, text = _in_child(lambda: test(*args, **kwargs), prepare)
         if kind == "skipped":
             pytest.skip(text)
         if kind == "failed":
@@ -107,14 +116,14 @@ def _forked(test: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def _in_child(test: Callable[[], Any]) -> tuple[str, str]:
+def _in_child(test: Callable[[], Any], prepare: Callable[[], None]) -> tuple[str, str]:
     """Run `test` in a forked child; return ``passed``, ``skipped`` or ``failed``, and why."""
     reading, writing = os.pipe()
 
     def body() -> None:
         os.close(reading)
         with os.fdopen(writing, "wb") as report:
-            pickle.dump(_outcome(test), report)
+            pickle.dump(_outcome(test, prepare), report)
 
     child = fork(body)
     os.close(writing)
@@ -127,11 +136,11 @@ def _in_child(test: Callable[[], Any]) -> tuple[str, str]:
     return outcome
 
 
-def _outcome(test: Callable[[], Any]) -> tuple[str, str]:
+def _outcome(test: Callable[[], Any], prepare: Callable[[], None]) -> tuple[str, str]:
     try:
-        enter_mount_namespace()
+        prepare()
     except OSError as exc:
-        return "skipped", f"no mount namespace for this user: {exc.strerror}"
+        return "skipped", f"no namespace for this user: {exc.strerror}"
     try:
         test()
     except pytest.skip.Exception as skip:
