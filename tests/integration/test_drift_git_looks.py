@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -323,6 +324,49 @@ def test_unreadable_directory_is_told_and_what_is_in_it_not_taken_for_removed(
     (host.web / "sub").chmod(0o755)
     refuse(monkeypatch, "new", errno.EIO)
     assert [(path, kind) for path, kind, _ in host.found()] == [("web/new", "added"), ("web/sub", "edited")]
+
+
+class Listed:
+    """An entry of a directory whose stat fails."""
+
+    def __init__(self, entry: os.DirEntry[str], code: int) -> None:
+        self.name, self.code = entry.name, code
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        raise OSError(self.code, os.strerror(self.code))
+
+
+def list_with_errors(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> None:
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def listed(directory: int) -> Iterator[Iterator[os.DirEntry[str] | Listed]]:
+        with scandir(directory) as entries:
+            yield (Listed(entry, code) if entry.name == name else entry for entry in entries)
+
+    monkeypatch.setattr(os, "scandir", listed)
+
+
+def test_file_that_goes_while_its_directory_is_listed_is_gone(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_with_errors(monkeypatch, "b", errno.ENOENT)
+    assert host.found() == [("web/sub/b", "removed", "")]
+
+
+def test_directory_that_is_listed_but_not_passed_through_is_told(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_with_errors(monkeypatch, "b", errno.EACCES)
+    assert host.found() == [("web/sub", "edited", "it can't be read: Permission denied")]
+
+
+def test_directory_that_is_replaced_while_it_is_listed_is_looked_at_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, "sub", errno.ENOTDIR)
+    with pytest.raises(CheckoutError, match="come and go all the time"):
+        host.drift()
 
 
 def test_directories_without_end_are_told(host: Host) -> None:

@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gitopper_plugins.dulwich import DulwichPlugin, driftpatch, findings
 from libgitopper import ChangeKind
+from libgitopper.testing.git import Stage
 from tests.support.drifting import Host, host, plugin, stage, told, tree
 from tests.support.upstream import git
 
@@ -27,11 +29,17 @@ def test_upstream_is_not_needed(host: Host, tmp_path: Path) -> None:
     hidden.rename(host.stage.upstream.path)
 
 
+def packs_with_blobs(store: Path) -> list[Path]:
+    packs = (store / "objects/pack").glob("*.pack")
+    return [
+        pack for pack in packs if " blob " in git(store, "verify-pack", "-v", str(pack.with_suffix(".idx")))
+    ]
+
+
 def prune_blobs(store: Path) -> None:
-    for pack in (store / "objects/pack").glob("*.pack"):
-        if b" blob " in git(store, "verify-pack", "-v", str(pack.with_suffix(".idx"))).encode():
-            for suffix in (".pack", ".idx", ".promisor"):
-                pack.with_suffix(suffix).unlink(missing_ok=True)
+    for pack in packs_with_blobs(store):
+        for suffix in (".pack", ".idx", ".promisor"):
+            pack.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def test_contents_that_were_pruned_are_brought_again_or_done_without(
@@ -70,6 +78,53 @@ def test_content_that_is_too_large_leaves_the_patch_incomplete_and_says_so(
         b"# web/new: the patch would be longer than 1000 bytes with its content\ndiff --git a/web/small"
     )
     assert (host.apply(drift.patch, tmp_path / "clean") / "small").read_text() == "1"
+
+
+def test_removal_of_a_large_file_fits_into_a_patch(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stage.upstream.commit({"web/large": os.urandom(2000)})
+    host = Host.deploy(stage, stage.service("web"))
+    monkeypatch.setattr(driftpatch, "LIMIT_BYTES", 1000)
+    (host.web / "large").unlink()
+    drift = host.drift()
+    assert drift.complete
+    assert len(drift.patch) < 1000
+    assert tree(host.apply(drift.patch, tmp_path / "clean")) == tree(host.web)
+
+
+def test_former_content_that_is_damaged_is_done_without(
+    host: Host, plugin: DulwichPlugin, tmp_path: Path
+) -> None:
+    plugin.close()
+    for pack in packs_with_blobs(host.store.path):
+        data = pack.read_bytes()
+        pack.chmod(0o644)
+        pack.write_bytes(data[:12] + b"\xff" * (len(data) - 32) + data[-20:])
+    host.store = host.stage.fetch(offline=True)
+    (host.web / "a").write_text("x")
+    drift = host.drift()
+    assert b"GIT binary patch" in drift.patch
+    assert tree(host.apply(drift.patch, tmp_path / "clean")) == tree(host.web)
+
+
+def test_bits_and_owner_of_what_was_added_are_told(host: Host) -> None:
+    (host.web / "key").write_text("1")
+    (host.web / "key").chmod(0o600)
+    drift = host.drift()
+    assert told(drift.changes) == [("web/key", "added", "mode 0600")]
+    assert drift.patch.startswith(b"# Not told by this patch:\n# web/key: mode 0600\ndiff --git")
+
+
+@pytest.mark.root
+def test_owner_of_what_was_added_is_told(stage: Stage) -> None:
+    host = Host.deploy(stage, evolve(stage.service("web"), user="nobody"))
+    (host.web / "key").write_text("1")
+    os.chown(host.web / "key", 0, 4_000_000_001)
+    ((path, kind, detail),) = host.found()
+    group = (host.web / "a").group()
+    assert (path, kind) == ("web/key", "added")
+    assert detail == f"owner root:4000000001 instead of nobody:{group}"
 
 
 def test_names_that_git_takes_in_no_patch_leave_it_incomplete(host: Host, tmp_path: Path) -> None:

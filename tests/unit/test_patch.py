@@ -342,6 +342,10 @@ HARD = {
     "edits everywhere": (numbered(LARGE), numbered(LARGE, changed=range(0, LARGE, 7))),
     "nothing in common": (numbered(LARGE), numbered(LARGE, changed=range(LARGE))),
     "equal lines": (b"x\n" * 2_500_000, b"y\n" + b"x\n" * 2_499_000 + b"y\n" + b"x\n" * 500),
+    "equal lines, nearly too many": (
+        b"x\n" * 499_000,
+        b"y\n" + b"x\n" * 250_000 + b"z\n" * 300 + b"x\n" * 248_000 + b"y\n",
+    ),
     "one long line": (b"x" * 5_000_000, b"x" * 5_000_000 + b"y"),
     "random bytes": (os.urandom(5_000_000), os.urandom(5_000_000)),
 }
