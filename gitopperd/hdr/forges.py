@@ -33,8 +33,8 @@ _ALIASES = {
 }
 
 _OVER_SSH = frozenset({"ssh", "git+ssh", "ssh+git", "git"})
-# Up to the first colon there is no slash; else it is a path (git-clone(1), "GIT URLS").
-_SCP = re.compile(r"(?:[^@/\[]+@)?(?:\[([^\]]+)\]|([^:/\[]+)):(?!//)(.*)", re.DOTALL)
+# Up to the first colon there is no slash; else it is a path (git-clone(1), "GIT URLS"). Two colons: a helper.
+_SCP = re.compile(r"(?:[^@/\[]+@)?(?:\[([^\]]+)\]|([^:/\[]+)):(?!//|:)(.*)", re.DOTALL)
 
 
 def web_address(remote: str) -> str:
