@@ -29,12 +29,19 @@ PrivateTmp=yes
 ExecStart=/bin/sleep inf
 ExecReload=/bin/true
 """
-SERVICE = """
+# In a view of its own, in which a place that is not made yet has the candidate, too, and as the user.
+CHECK = (
+    "test $GITOPPER_STAGED = 1; test $(id -un) = games; test $$ -lt 9;"
+    " cmp /srv/{fresh}/www/index $GITOPPER_RELEASE/www/index;"
+    " ! test -e $GITOPPER_RELEASE/web || cmp /etc/web/conf $GITOPPER_RELEASE/web/conf"
+)
+SERVICE = f"""
 [[services]]
 machine = "box"
 service = "web"
 user = "games"
-dirs = [{{ local = "/etc/web", link = "web" }}, {{ local = "/srv/{fresh}/www", link = "www" }}]
+check = {{{{ command = ["sh", "-eu", "-c", '{CHECK}'], user = "games" }}}}
+dirs = [{{{{ local = "/etc/web", link = "web" }}}}, {{{{ local = "/srv/{{fresh}}/www", link = "www" }}}}]
 """
 
 
@@ -242,9 +249,10 @@ def test_the_unit_of_an_ordinary_user_works(site: Site) -> None:
         f'[api]\nlisten = "127.0.0.1:8001"\n[global]\nupstream = "{server.url}"\ninterval = "1s"\n'
         f'mount = "/srv/games/data"\ncommand = ["touch", "/srv/games/reloaded"]\n'
         f'[[services]]\nmachine = "box"\nservice = "game"\n'
+        "check = ['sh', '-c', 'test $GITOPPER_STAGED = 1 && cat /srv/games/etc/conf >/srv/games/out/seen']\n"
         f'dirs = [{{ local = "/srv/games/etc", link = "web" }}]\n',
     )
-    box.run(["install", "--directory", "--owner=games", "/srv/games"], check=True)
+    box.run(["install", "--directory", "--owner=games", "/srv/games", "/srv/games/out"], check=True)
     for directory in Path(sys.base_prefix).parents:  # in the box only; here it may be root's own Python
         box.run(["chmod", "o+x", directory], check=True)
     box.systemctl("start", "gitopperd@games")
@@ -255,6 +263,7 @@ def test_the_unit_of_an_ordinary_user_works(site: Site) -> None:
         lambda: box.run(["cat", conf]).stdout == text, lambda: box.journal("gitopperd@games")
     )
     assert box.exists("/srv/games/reloaded")
+    assert box.read("/srv/games/out/seen") == text
     listed = site.host.ctl("list", "services", "@unix:/run/gitopper-games/gitopperd.sock")
     assert "game" in listed.stdout
     box.systemctl("reload", "gitopperd@games")
