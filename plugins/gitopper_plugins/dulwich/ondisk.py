@@ -208,8 +208,8 @@ def _why(exc: OSError) -> str:
 def mount_points(top: int) -> set[str]:
     """What is mounted on files or directories below `top`; also from the same file system.
 
-    A bind mount that is published inside of another one shows up in the release of the other, where
-    mounts are shared between peers, as under systemd.
+    Where `local` is a symlink, whoever mounts something below it mounts it in the release; and a plain
+    bind mount shares with the release what is mounted below it, as under systemd.
     """
     here = os.readlink(f"/proc/self/fd/{top}") + "/"
     found = set()
