@@ -20,8 +20,8 @@ __all__ = ["KINDS", "MOST_PATCH_BYTES", "ROUTES"]
 KINDS = {kind.value: kind for kind in Compared if kind is not Compared.REVISIONS}
 MOST_KEPT = 1000
 MOST_FILES = 10_000
-MOST_PATCH_BYTES = 4 * 1024 * 1024
-"""A longer patch is left out; what it changes is told all the same."""
+MOST_PATCH_BYTES = 16 * 1024 * 1024
+"""What is kept of drift is not longer. A longer patch is left out; what it changes is told all the same."""
 
 
 async def diff(request: web.Request) -> web.Response:

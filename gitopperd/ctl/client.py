@@ -20,7 +20,7 @@ __all__ = ["HEADERS", "Request", "ask", "check_status", "overdue"]
 # Far more than the busiest host has to tell, and little enough for any machine.
 ANSWER_LIMIT_BYTES = 16 << 20
 # The longest patch, and six characters of JSON for each byte that is no text.
-PATCH_LIMIT_BYTES = 32 << 20
+PATCH_LIMIT_BYTES = 100 << 20
 HEADERS = {"Accept": "application/json", "Connection": "close", "User-Agent": "gitopperctl"}
 PROBLEMS_LIMIT = 1000
 
