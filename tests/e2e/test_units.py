@@ -249,7 +249,7 @@ def test_the_unit_of_an_ordinary_user_works(site: Site) -> None:
         f'[api]\nlisten = "127.0.0.1:8001"\n[global]\nupstream = "{server.url}"\ninterval = "1s"\n'
         f'mount = "/srv/games/data"\ncommand = ["touch", "/srv/games/reloaded"]\n'
         f'[[services]]\nmachine = "box"\nservice = "game"\n'
-        "check = ['sh', '-c', 'test $GITOPPER_STAGED = 1 && cat /srv/games/etc/conf >/srv/games/out/seen']\n"
+        "check = ['sh', '-c', 'cd /srv/games; test $GITOPPER_STAGED = 1 && cat etc/conf >out/seen']\n"
         f'dirs = [{{ local = "/srv/games/etc", link = "web" }}]\n',
     )
     box.run(["install", "--directory", "--owner=games", "/srv/games", "/srv/games/out"], check=True)
