@@ -352,9 +352,7 @@ HARD = {
 
 
 @pytest.mark.parametrize("case", HARD)
-def test_file_of_five_megabytes_holds_up_no_pass(
-    repository: Repository, view: View, case: str
-) -> None:
+def test_file_of_five_megabytes_holds_up_no_pass(repository: Repository, view: View, case: str) -> None:
     contents = HARD[case]()
     trees = [repository.tree({b"x": (FILE, data)}) for data in contents]
     before, after = (repository.content(web=oid) for oid in trees)

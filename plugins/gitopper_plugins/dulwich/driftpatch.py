@@ -77,13 +77,13 @@ def _bring(store: SharedStore, service: Service, findings: Iterable[Finding]) ->
 
 
 def _part(objects: Objects, top: int, finding: Finding, room: int) -> _Part:
-    before = _before(objects, finding.before) if finding.before else None
     try:
         after = _after(top, finding)
     except OSError as exc:
         return _Part(missing=f"it can't be read: {exc.strerror or exc}")
     except _TooLargeError as exc:
         return _Part(missing=f"its content, {exc.size} bytes, is too large")
+    before = _before(objects, finding.before) if finding.before else None
     if before is None and after is None:
         return _Part()
     path = os.fsencode(finding.change.path)
