@@ -172,9 +172,7 @@ class Hooks:
     def verify(self, request: VerifyRequest) -> tuple[Accepted, ...]:
         """Ask every plugin whether the service may go to the revision."""
         answers: list[Accepted] = self.manager.hook.gitopper_verify(request=request)
-        if request.service.verify and not answers:
-            self._answered(None, "gitopper_verify", f"service {request.service.name}")
-        return tuple(answers)
+        return self._judged(answers, "gitopper_verify", request.service, "verify", "no_rewind")
 
     def install(self, request: InstallRequest) -> Installed:
         """Have the package of the service installed."""
@@ -184,16 +182,12 @@ class Hooks:
     def check(self, request: CheckRequest) -> tuple[Accepted, ...]:
         """Ask every plugin whether the release is fit to be published."""
         answers: list[Accepted] = self.manager.hook.gitopper_check(request=request)
-        if request.service.check and not answers:
-            self._answered(None, "gitopper_check", f"service {request.service.name}")
-        return tuple(answers)
+        return self._judged(answers, "gitopper_check", request.service, "check")
 
     def health(self, request: HealthRequest) -> tuple[Accepted, ...]:
         """Ask every plugin whether the service is healthy now; no answer means that nobody watches."""
         answers: list[Accepted] = self.manager.hook.gitopper_health(request=request)
-        if request.service.health and not answers:
-            self._answered(None, "gitopper_health", f"service {request.service.name}")
-        return tuple(answers)
+        return self._judged(answers, "gitopper_health", request.service, "health")
 
     def drift(self, request: DriftRequest) -> Drift | None:
         """Compare the files of a release with its revision; None where no plugin can.
@@ -259,6 +253,16 @@ class Hooks:
     def _mount(self, request: MountRequest) -> Published:
         published: Published | None = self.manager.hook.gitopper_mount(request=request)
         return self._answered(published, "gitopper_mount", f"publish = {request.service.publish!r}")
+
+    def _judged(
+        self, answers: list[Accepted], hook: str, service: Service, *settings: str
+    ) -> tuple[Accepted, ...]:
+        """Return `answers`, once somebody judged by each of `settings` that the service has."""
+        judged = {setting for answer in answers for setting in answer.judged}
+        for setting in settings:
+            if getattr(service, setting) and setting not in judged:
+                self._answered(None, hook, f"{setting!r} of service {service.name}")
+        return tuple(answers)
 
     def _answered(self, answer: T | None, hook: str, job: str) -> T:
         if answer is not None:

@@ -54,7 +54,7 @@ def gitopper_check(request: CheckRequest) -> Accepted | None:
         )
         report, said = _carry_out(request, check, user, private=False)
     _judge(check, report, said)
-    return Accepted(note=note)
+    return Accepted(judged=("check",), note=note)
 
 
 def _user_of(check: Check) -> pwd.struct_passwd | None:

@@ -48,7 +48,7 @@ def gitopper_health(request: HealthRequest) -> Accepted | None:
     seen = [look(request, max(until - time.monotonic(), LAST_SECONDS)) for look in _looks(request)]
     if troubles := [_one_line(words) for words in seen if words]:
         raise HealthError("; ".join(troubles))
-    return Accepted()
+    return Accepted(judged=("health",))
 
 
 def _looks(request: HealthRequest) -> Iterator[Look]:

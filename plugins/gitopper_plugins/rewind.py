@@ -19,5 +19,4 @@ def gitopper_verify(request: VerifyRequest) -> Accepted | None:
             f" branch {service.source.branch} was rewound or rewritten; if that is right, roll the service"
             " back to that commit, or take no_rewind from its config for one deploy"
         )
-    # With `verify`, the answer that counts is the one about signatures: this must not stand in for it.
-    return None if service.verify else Accepted()
+    return Accepted(judged=("no_rewind",))

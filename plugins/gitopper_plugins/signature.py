@@ -58,7 +58,7 @@ class Signatures:
         commits = _new_commits(request)
         if commits:
             self._verify(request, request.service.verify, commits)
-        return Accepted()
+        return Accepted(judged=("verify",))
 
     def _verify(self, request: VerifyRequest, verify: Verify, commits: Sequence[Commit]) -> None:
         trust = read_trust(verify)

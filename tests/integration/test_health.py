@@ -131,7 +131,7 @@ TEXT = "Content-Type: text/plain; charset=utf-8"
 @pytest.mark.parametrize("status", ["200 OK", "204 No Content", "302 Found", "399 Odd"])
 def test_any_answer_of_2xx_and_3xx_is_healthy(serve: Serve, status: str) -> None:
     server = serve(answering(status))
-    assert probe(http=f"http://127.0.0.1:{server.port}/-/ready") == Accepted()
+    assert probe(http=f"http://127.0.0.1:{server.port}/-/ready") == Accepted(judged=("health",))
 
 
 @pytest.mark.parametrize("status", [199, 400, 404, 500, 503])
@@ -145,7 +145,7 @@ def test_a_redirect_is_not_followed(serve: Serve) -> None:
     elsewhere = serve(answering("503 No"))
     location = f"Location: http://127.0.0.1:{elsewhere.port}/"
     server = serve(answering("307 Temporary Redirect", b"", location))
-    assert probe(http=f"http://127.0.0.1:{server.port}/") == Accepted()
+    assert probe(http=f"http://127.0.0.1:{server.port}/") == Accepted(judged=("health",))
 
 
 def test_what_is_asked_for_is_what_is_written(serve: Serve) -> None:
@@ -208,7 +208,7 @@ def test_no_proxy_of_the_environment_is_used(serve: Serve, monkeypatch: pytest.M
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
-    assert probe(http=f"http://127.0.0.1:{server.port}/") == Accepted()
+    assert probe(http=f"http://127.0.0.1:{server.port}/") == Accepted(judged=("health",))
 
 
 def silent(connection: socket.socket) -> None:
@@ -260,7 +260,7 @@ def test_a_body_that_drips_holds_up_nobody(serve: Serve) -> None:
     assert trouble(http=url) == f"{url} answers 503"
     assert time.monotonic() - started < 1.4
     good = serve(dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"))
-    assert probe(1.0, http=f"http://127.0.0.1:{good.port}/") == Accepted()
+    assert probe(1.0, http=f"http://127.0.0.1:{good.port}/") == Accepted(judged=("health",))
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def over_tls(pair: Pair, handler: Handler) -> Handler:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_https_is_verified_by_the_systems_cas(serve: Serve, authority: Authority, host: str) -> None:
     server = serve(over_tls(authority.issue("good"), answering("200 OK")))
-    assert probe(http=f"https://{host}:{server.port}/") == Accepted()
+    assert probe(http=f"https://{host}:{server.port}/") == Accepted(judged=("health",))
     bad = serve(over_tls(authority.issue("bad"), answering("503 No")))
     assert trouble(http=f"https://{host}:{bad.port}/").endswith("/ answers 503")
 
@@ -340,10 +340,10 @@ def unused_port() -> int:
 
 def test_a_port_that_takes_connections_is_healthy(serve: Serve) -> None:
     server = serve(silent)
-    assert probe(tcp=f"127.0.0.1:{server.port}") == Accepted()
-    assert probe(tcp=f"localhost:{server.port}") == Accepted()
+    assert probe(tcp=f"127.0.0.1:{server.port}") == Accepted(judged=("health",))
+    assert probe(tcp=f"localhost:{server.port}") == Accepted(judged=("health",))
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as six:
-        assert probe(tcp=f"[::1]:{six.getsockname()[1]}") == Accepted()
+        assert probe(tcp=f"[::1]:{six.getsockname()[1]}") == Accepted(judged=("health",))
 
 
 def test_a_port_that_takes_none_is_told() -> None:
@@ -423,7 +423,7 @@ def test_a_command_that_ends_with_0_is_healthy(tmp_path: Path) -> None:
     asked = request(Health(command=python(code, str(out))))
     os.environ["NOTIFY_SOCKET"] = "/run/systemd/notify"
     try:
-        assert health.gitopper_health(asked) == Accepted()
+        assert health.gitopper_health(asked) == Accepted(judged=("health",))
     finally:
         del os.environ["NOTIFY_SOCKET"]
     seen = json.loads(out.read_text())
@@ -484,7 +484,7 @@ def test_everything_must_hold_at_once_and_what_does_not_is_told(serve: Serve) ->
     good = serve(answering("200 OK"))
     port = unused_port()
     url, where = f"http://127.0.0.1:{good.port}/", f"127.0.0.1:{good.port}"
-    assert probe(http=url, tcp=where, command=("true",)) == Accepted()
+    assert probe(http=url, tcp=where, command=("true",)) == Accepted(judged=("health",))
     assert trouble(http=url, tcp=where, command=("false",)) == "false: exit code 1"
     assert trouble(http=f"http://127.0.0.1:{port}/", tcp=f"127.0.0.1:{port}", command=("false",)) == (
         f"tcp 127.0.0.1:{port}: Connection refused; http://127.0.0.1:{port}/: Connection refused;"
@@ -524,7 +524,7 @@ def test_it_is_watched_until_the_server_is_ready(serve: Serve) -> None:
     )
     asked = request(wanted)
     watch = HealthWatch(hooks=hooks)
-    assert watch.run(asked.service, asked.release, since=asked.since, still=lambda: True) == (Accepted(),)
+    assert watch.run(asked.service, asked.release, since=asked.since, still=lambda: True) == (Accepted(judged=("health",)),)
 
 
 def test_a_server_that_never_gets_ready_is_given_up_in_time(serve: Serve) -> None:

@@ -84,7 +84,7 @@ class SimulatedGuards:
         if request.revision in self.unsigned:
             raise VerifyError(f"{request.revision} is not signed")
         self._script.after(step)
-        return Accepted()
+        return Accepted(judged=("verify", "no_rewind"))
 
     @hookimpl
     def gitopper_install(self, request: InstallRequest) -> Installed | None:
@@ -107,7 +107,7 @@ class SimulatedGuards:
         if UNFIT in _words(request.release.path):
             raise CheckError("conf:1: unexpected end of file")
         self._script.after(step)
-        return Accepted()
+        return Accepted(judged=("check",))
 
     @hookimpl
     def gitopper_health(self, request: HealthRequest) -> Accepted | None:
@@ -122,7 +122,7 @@ class SimulatedGuards:
         if ILL in _words(request.release.path):
             raise HealthError("connection refused")
         self._script.after(step)
-        return Accepted(note=self.note)
+        return Accepted(judged=("health",), note=self.note)
 
     @hookimpl
     def gitopper_drift(self, request: DriftRequest) -> Drift | None:

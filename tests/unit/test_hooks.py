@@ -36,6 +36,9 @@ from libgitopper import (
     hookimpl,
     hookspecs,
     load_plugins,
+    repository,
+    requests,
+    safeguards,
 )
 from libgitopper.access import AuthRequest, Grant, Identity, TlsPeer, UnixPeer
 
@@ -363,10 +366,9 @@ def _members(protocol: type) -> dict[str, str]:
 def current_api() -> dict[str, Any]:
     """Everything that a plugin's code relies on."""
     specs = {name: getattr(hookspecs.Specs, name) for name in hookspecs.HOOKS}
-    values = [
-        FetchRequest, CheckoutRequest, MountRequest, Published, ReloadRequest, Reloaded, Event,
-        AuthRequest, Identity, Grant, UnixPeer, TlsPeer,
-    ]  # fmt: skip
+    values = [AuthRequest, Identity, Grant, UnixPeer, TlsPeer]
+    for module in (requests, repository, safeguards):
+        values += [v for name in module.__all__ if attrs.has(v := getattr(module, name))]
     return {
         "version": HOOK_API,
         "hooks": {
@@ -377,7 +379,7 @@ def current_api() -> dict[str, Any]:
             for name, spec in specs.items()
         },
         "values": {kind.__name__: _fields(kind) for kind in values},
-        "store": _members(hookspecs.Store),
+        "store": _members(repository.Store),
         "verbs": {verb.name: verb.value for verb in MountVerb},
     }
 

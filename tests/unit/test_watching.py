@@ -85,7 +85,7 @@ class Site:
         return watch.run(service, request_for(service).release, since=SINCE, still=still)
 
 
-GOOD = Accepted(note="fine")
+GOOD = Accepted(judged=("health",), note="fine")
 BAD = HealthError("http://127.0.0.1:9090/-/ready answers 503")
 
 
@@ -228,7 +228,7 @@ def test_a_plugin_that_has_nothing_more_to_object_is_content() -> None:
 
 def test_a_service_that_nobody_can_watch_is_no_case_for_patience() -> None:
     site = Site(answer=lambda _: None)
-    with pytest.raises(PluginError, match="no plugin takes gitopper_health for service web"):
+    with pytest.raises(PluginError, match="no plugin takes gitopper_health for 'health' of service web"):
         site.watch(within_seconds=30)
     assert site.probes == [0]
 
