@@ -199,8 +199,8 @@ class Accepted:
     """A plugin judged, and has no objection."""
 
     judged: tuple[str, ...] = ()
-    """The service's own settings that it judged by, as ``("check",)``. It is an error if nobody judged by one
-    that is set: a veto of another kind does not stand in for a plugin that is missing."""
+    """The service's own settings that it judged by, as ``("check",)``. It is an error if nobody judged by
+    one that is set: a veto of another kind does not stand in for a plugin that is missing."""
     note: str = ""
     """What an operator should see beside the state, as a limitation that applies; one line."""
 
