@@ -123,14 +123,15 @@ class SimulatedHost:
         self.guards = SimulatedGuards(self.script, self.services)
         self.observer = SimulatedObserver()
         self.clock = SimulatedClock()
+        self.hooks = Hooks()  # outlives the process: it holds nothing, and takes long to be filled
         self._seconds = 0
         self.start()
 
     def start(self) -> None:
         """Start the process: everything in memory is new, what is on disk and mounted is not."""
-        self.hooks = Hooks()
         for plugin in (self.git, self.mounts, self.services, self.guards, self.observer):
-            self.hooks.register(plugin)
+            if not self.hooks.manager.is_registered(plugin):
+                self.hooks.register(plugin)
         self.state = SimulatedStateStore(self.directory / "state" / "state.db", self.script)
         self.reconciler = Reconciler(hooks=self.hooks, state=self.state, now=self.now)
         self.reconciler._deploying._watch = HealthWatch(
