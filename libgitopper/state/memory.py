@@ -62,7 +62,7 @@ class Memory(History):
             )  # fmt: skip
             connection.execute(
                 "DELETE FROM rejection WHERE service = ?1 AND rowid NOT IN"
-                " (SELECT rowid FROM rejection WHERE service = ?1 ORDER BY at DESC, rowid DESC LIMIT ?2)",
+                " (SELECT rowid FROM rejection WHERE service = ?1 ORDER BY rowid DESC LIMIT ?2)",
                 (rejection.service, KEPT_REJECTIONS),
             )
 

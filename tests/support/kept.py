@@ -9,12 +9,18 @@ from attrs import evolve
 
 from libgitopper import (
     Attempt,
+    ChangeKind,
     Content,
     Credentials,
+    Deploy,
     Deployed,
+    DriftRecord,
+    FileChange,
     Intent,
     IntentKind,
     Mapping,
+    Rejection,
+    Result,
     Service,
     Source,
     TreeEntry,
@@ -51,3 +57,19 @@ CONTENT = Content(
 DEPLOYED = Deployed(revision=A, release="r1", content=CONTENT, service=SERVICE, at=THEN, note="a note")
 ATTEMPT = Attempt(revision=B, release="r2", content=evolve(CONTENT, revision=B), service=SERVICE)
 FREEZE = Intent(kind=IntentKind.FREEZE, since=THEN)
+CHANGES = (
+    FileChange(path="web/größe/\udcff", kind=ChangeKind.EDITED),
+    FileChange(path="web/mode", kind=ChangeKind.MODE, detail="0600 instead of 0644"),
+)
+REJECTION = Rejection(
+    service="web", release="r2", revision=B, fingerprint="f" * 16, step="check",
+    reason="nginx: [emerg] größe", at=THEN,
+)  # fmt: skip
+DEPLOY = Deploy(
+    service="web", at=THEN, before=A, after=B, release="r2", asked="poll", why="mapped paths changed: web",
+    files=CHANGES, files_total=2, seconds={"verify": 0.5, "checkout": 1.25, "reload": 0.001},
+    result=Result.FAILED, error="exit code 1",
+)  # fmt: skip
+DRIFT = DriftRecord(
+    service="web", release="r1", revision=A, at=THEN, changes=CHANGES, patch=b"--- a\n+++ b\n\xff\x00"
+)

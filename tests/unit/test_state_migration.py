@@ -10,6 +10,7 @@ import pytest
 
 from libgitopper import AuditEntry, Intent, IntentKind, State, StateError, StateStore, Status
 from libgitopper.state import schema
+from tests.support.kept import DEPLOY, DRIFT, REJECTION, SERVICE
 
 DATA = Path(__file__).parent / "data"
 THEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -17,14 +18,22 @@ A, B = "a" * 40, "b" * 40
 ENTRY = AuditEntry(at=THEN, who="ops", action="freeze", service="web", origin="192.0.2.1", status=200)
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    """A file as the first version left it, every table filled."""
-    path = tmp_path / "state.db"
+def restored(path: Path, version: int) -> Path:
+    """Make the file that a program with that version of the schema left, every table filled."""
     connection = sqlite3.connect(path)
-    connection.executescript((DATA / "state-1.sql").read_text())
+    connection.executescript((DATA / f"state-{version}.sql").read_text())
     connection.close()
     return path
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    return restored(tmp_path / "state.db", 1)
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Path:
+    return restored(tmp_path / "second.db", 2)
 
 
 def version(path: Path) -> int:
@@ -76,18 +85,69 @@ def test_a_file_that_was_brought_up_takes_what_is_new(old: Path) -> None:
         assert store.audit(10) == (ENTRY,)
 
 
-def test_a_file_that_was_brought_up_has_the_shape_of_a_new_one(old: Path, tmp_path: Path) -> None:
-    StateStore(old).close()
-    StateStore(tmp_path / "new.db").close()
-    assert shape(old) == shape(tmp_path / "new.db")
+def test_a_file_that_was_brought_up_has_the_shape_of_a_new_one(
+    old: Path, second: Path, tmp_path: Path
+) -> None:
+    for path in (old, second, tmp_path / "new.db"):
+        StateStore(path).close()
+    assert shape(old) == shape(second) == shape(tmp_path / "new.db")
 
 
-def test_the_first_step_is_as_it_was_when_it_was_released(old: Path, tmp_path: Path) -> None:
-    """Files of it are out there: it may not be edited any more, only added to."""
-    connection = sqlite3.connect(tmp_path / "first.db", isolation_level=None)
-    schema.migrate(connection, "here", schema.MIGRATIONS[:1])
+def test_the_file_of_the_second_version_is_one(second: Path) -> None:
+    assert version(second) == 2
+
+
+def test_a_file_of_the_second_version_keeps_all_that_it_held(second: Path) -> None:
+    with StateStore(second) as store:
+        assert store.intent("web") == Intent(
+            kind=IntentKind.FREEZE, since=THEN, reason="upgrade", until=THEN + timedelta(hours=2), by="ops"
+        )
+        assert store.intent("db") == Intent(kind=IntentKind.ROLLBACK, revision=B, since=THEN)
+        deployed, attempt = store.deployed("web"), store.attempt("web")
+        assert deployed is not None
+        assert attempt is not None
+        assert (deployed.revision, deployed.release, deployed.content.generation) == (A, "r1", 0)
+        assert (attempt.revision, attempt.release, attempt.service) == (B, "r2", deployed.service)
+        assert store.releases("web", 5) == (("r1", A),)
+        assert store.shown("web") == Status(service="web", state=State.FREEZE, info="", hash=A, change=THEN)
+        assert [entry.status for entry in store.audit(10)] == [401, 200]
+        assert store.audit(10)[1] == ENTRY
+        assert (store.deploys("web"), store.drifts("web")) == ((), ())
+        assert store.accepted("web", deployed.service.source) is None
+        assert store.pardon("web") == 0
+    assert version(second) == schema.VERSION
+
+
+def test_a_file_of_the_second_version_takes_verdicts_deploys_and_drift(second: Path) -> None:
+    with StateStore(second) as store:
+        store.reject(REJECTION)
+        store.accept("web", SERVICE.source, B)
+        store.add_deploy(DEPLOY)
+        store.keep_drift(DRIFT)
+    with StateStore(second) as store:
+        assert store.rejection("web", REJECTION.release, REJECTION.fingerprint) == REJECTION
+        assert store.accepted("web", SERVICE.source) == B
+        assert store.deploys("web") == (DEPLOY,)
+        assert store.drifts("web") == (DRIFT,)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_steps_are_as_they_were_when_they_were_released(number: int, tmp_path: Path) -> None:
+    """Files of them are out there: they may not be edited any more, only added to."""
+    connection = sqlite3.connect(tmp_path / "now.db", isolation_level=None)
+    schema.migrate(connection, "here", schema.MIGRATIONS[:number])
     connection.close()
-    assert shape(tmp_path / "first.db") == shape(old)
+    assert shape(tmp_path / "now.db") == shape(restored(tmp_path / "then.db", number))
+
+
+def test_a_step_that_fails_leaves_the_file_at_the_version_before(second: Path) -> None:
+    connection = sqlite3.connect(second, isolation_level=None)
+    connection.execute("CREATE TABLE rejection (x)")
+    connection.close()
+    with pytest.raises(StateError, match="rejection already exists"):
+        StateStore(second)
+    assert version(second) == 2
+    assert not [name for name, *_ in shape(second) if name == "accepted"]
 
 
 def test_an_older_program_leaves_a_newer_file_alone(tmp_path: Path) -> None:
