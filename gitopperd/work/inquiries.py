@@ -88,7 +88,8 @@ class Inquiries:
         known = self._behind.get(name)
         if known is None or known[0] != key:
             try:
-                known = key, await self._threads.inquire(self._inspector.behind, service, store)
+                # Local, and bounded: it must not wait for those who wait for the network.
+                known = key, await self._threads.answer(self._inspector.behind, service, store)
             except GitopperError:
                 return None  # it is one of many things that are shown, and the others are known
             self._behind[name] = known
