@@ -33,7 +33,7 @@ _ALIASES = {
 }
 
 _OVER_SSH = frozenset({"ssh", "git+ssh", "ssh+git", "git"})
-# Up to the first colon there is no slash; else it is a path (git-clone(1), "GIT URLS"). Two colons: a helper.
+# No slash up to the first colon, or it is a path; no second colon, or it names a helper (git-clone(1)).
 _SCP = re.compile(r"(?:[^@/\[]+@)?(?:\[([^\]]+)\]|([^:/\[]+)):(?!//|:)(.*)", re.DOTALL)
 
 

@@ -138,7 +138,7 @@ class Session:
                     retryable=False,
                 )
             busy = done.code and self._manager.busy.search(done.output)
-            if not busy or self.left_seconds <= BUSY_SECONDS:
+            if not busy or time.monotonic() + BUSY_SECONDS >= self._until:
                 return done
             time.sleep(BUSY_SECONDS)
 
