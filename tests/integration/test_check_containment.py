@@ -267,6 +267,7 @@ class TestWritesAsRoot(Writes):
         site, release = self.prepared(place, monkeypatch)
         self.assert_changed(site, release, WRITES[how])
 
+    @pytest.mark.root
     @pytest.mark.parametrize("how", ROOTS_WRITES)
     def test_without_a_view_root_changes_it(
         self, place: Path, monkeypatch: pytest.MonkeyPatch, how: str
@@ -274,6 +275,7 @@ class TestWritesAsRoot(Writes):
         site, release = self.prepared(place, monkeypatch)
         self.assert_changed(site, release, ROOTS_WRITES[how])
 
+    @pytest.mark.root
     @pytest.mark.parametrize("how", ROOTS_WRITES)
     def test_root_does_not_change_it(self, place: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
         site, release = self.prepared(place, monkeypatch)

@@ -243,6 +243,7 @@ class TestAsRoot(Cases):
             (site.home / "many" / str(number)).touch()
         assert site.seen(site.release("new", NEW), "ls $HERE/many | wc -l").strip() == "1501"
 
+    @pytest.mark.root
     def test_nginx_judges_a_configuration_where_it_looks_for_it(self, place: Path) -> None:
         program = shutil.which("nginx", path="/usr/sbin:/usr/bin")
         assert program, "install nginx-light"
