@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from libgitopper import Service
+from libgitopper import PublishError, Service
 from tests.support.simulated import BRANCH, Crash
 from tests.support.simulatedcrashes import Flow, crash_in_turn, never_ahead_of_the_truth
 from tests.support.simulatedhost import SimulatedHost
@@ -244,3 +244,27 @@ def test_a_publish_that_was_cut_short_and_can_not_be_ended_goes_back(host: Simul
     attempt.release_path.rename(attempt.release_path.with_name("gone"))
     assert host.reconciler.restore(both).error is None
     assert host.shown(both) == deployed.release
+
+
+def test_a_publish_that_was_cut_short_and_is_refused_now_goes_back(
+    host: SimulatedHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = host.service(links={"/etc/web": "web", "/srv/www": "webapp"})
+    first = host.deploy(both)
+    host.upstream.commit({"web/conf": "2", "webapp/conf": "2"})
+    host.script.on("publish web /etc/web", Crash("in the middle"), when="after")
+    with pytest.raises(Crash):
+        host.pass_(both)
+    host.restart()
+    refusals = iter([PublishError("in the way")])
+
+    def refuse_once() -> None:
+        for refusal in refusals:
+            raise refusal
+
+    host.script.on("publish web", refuse_once)
+    assert host.reconciler.restore(both).error is None
+    assert "can't be published, going back: in the way" in caplog.text
+    host.assert_in_line(both, first, head=False)
+    assert host.pass_(both).error is None
+    host.assert_in_line(both, host.tip)

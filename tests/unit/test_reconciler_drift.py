@@ -348,6 +348,18 @@ def test_healing_that_fails_under_a_commit_that_is_refused_is_logged(
     assert host.read(web) == "1"
 
 
+def test_healing_that_fails_in_a_way_that_nobody_foresaw_does_not_hide_what_is_to_be_mended(
+    host: SimulatedHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    web = drifted(host, drift=HEAL, check=Check(commands=(("check",),)))
+    host.upstream.commit({"web/conf": "unfit"})
+    host.script.on("publish web", ZeroDivisionError("oh"))
+    assert isinstance(host.pass_(web).error, CheckError)
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.getMessage() == "web: its drift could not be healed"
+    assert record.exc_info
+
+
 def test_drift_under_a_commit_that_is_not_taken_does_not_bring_back_the_former_files(
     host: SimulatedHost,
 ) -> None:

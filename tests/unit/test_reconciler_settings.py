@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,20 @@ def test_a_release_that_can_not_be_put_back_is_logged_and_restored_by_the_next_p
     assert "could not be put back" in caplog.text
     host.script.clear()
     host.pass_(changed)
+    host.assert_in_line(changed, host.tip)
+
+
+def test_a_release_that_is_gone_from_the_disk_is_not_put_back(host: SimulatedHost) -> None:
+    host.deploy(host.service())
+    deployed = host.state.deployed("web")
+    assert deployed is not None
+    host.script.on("begin web", lambda: shutil.rmtree(deployed.release_path, ignore_errors=True))
+    host.script.on("publish web", PublishError("no"))
+    changed = host.service(publish="other", user="other")
+    assert isinstance(host.pass_(changed).error, PublishError)
+    assert host.script.count("publish web") == 1
+    host.script.clear()
+    assert host.pass_(changed).error is None
     host.assert_in_line(changed, host.tip)
 
 
