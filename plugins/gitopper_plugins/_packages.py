@@ -73,6 +73,12 @@ def manager_here() -> str | None:
     return next((MANAGERS[name] for name in names if name in MANAGERS), None)
 
 
+def _is_sandboxed() -> bool:
+    """Tell whether what this process starts can't have more rights than it has, as in our unit."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return any(line.split() == ["NoNewPrivs:", "1"] for line in lines)
+
+
 class Manager(Protocol):
     """One package manager: how to ask it, and how to have a package installed."""
 
@@ -133,10 +139,7 @@ class Session:
         while True:
             done = self._run(argv, command)
             if done.code == _unpublished.REFUSED and _unpublished.REFUSED_WORDS in done.output:
-                raise self.error(
-                    f"{last_words(done.output)}; a sandboxed daemon needs the drop-in packages.conf",
-                    retryable=False,
-                )
+                raise self.error(last_words(done.output), retryable=False)
             busy = done.code and self._manager.busy.search(done.output)
             if not busy or time.monotonic() + BUSY_SECONDS >= self._until:
                 return done
@@ -228,6 +231,12 @@ class Installer:
             raise session.error(
                 "it is missing, and only root may install it; do it by hand:"
                 f" {self._manager.by_hand} {session.package}",
+                retryable=False,
+            )
+        if _is_sandboxed():
+            raise session.error(
+                "it is missing, and scripts of packages fail in the daemon's sandbox (NoNewPrivileges=):"
+                f" give its unit the drop-in packages.conf, or {self._manager.by_hand} {session.package}",
                 retryable=False,
             )
 

@@ -28,7 +28,6 @@ ADD_ONLY = ("--no-upgrade", "--no-install-recommends")
 INTERRUPTED = "dpkg was interrupted"
 UNFETCHED = re.compile(r"^E: (?:Failed to fetch|Unable to fetch)", re.MULTILINE)
 
-_KNOWN = re.compile(r"^\S+:$", re.MULTILINE)
 _UPGRADED = re.compile(r"^Inst (\S+) \[", re.MULTILINE)
 _REMOVED = re.compile(r"^Remv (\S+)", re.MULTILINE)
 _PROVIDES = re.compile(r"^Provides: (.*)$", re.MULTILINE)
@@ -106,9 +105,11 @@ def _name(package: str) -> str:
 
 def _knows(package: str, session: Session) -> bool:
     """Tell whether apt's lists have a package of this very name, or one that provides it."""
-    done = session.look("apt-cache", "policy", "--", _name(package))
+    name = _name(package)
+    done = session.look("apt-cache", "policy", "--", name)
     session.check(done)
-    return bool(_KNOWN.search(done.output))
+    # It takes patterns, too, and tells which names fit. The host's own architecture is left out.
+    return bool({f"{name}:", f"{name.partition(':')[0]}:"} & set(done.output.splitlines()))
 
 
 def _is_provided(name: str) -> bool:
