@@ -21,7 +21,7 @@ class Role(enum.IntEnum):
     READ = 1
     """Lists, events, history, metrics."""
     OPERATE = 2
-    """Freeze, unfreeze, rollback, pull."""
+    """Freeze, unfreeze, rollback, pull, retry; see what is in files."""
     ADMIN = 3
     """Reload the configuration, read the audit log, and what else concerns the daemon."""
 

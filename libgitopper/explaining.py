@@ -65,6 +65,8 @@ class Explanation:
     deployed: Deployed | None
     aim: str | None
     """The commit that the service should be at; None where none is known."""
+    tip: str | None
+    """The tip of its branch."""
     now: Decision | None
     """What a pass would do now; None where it would fail at once."""
     trouble: str = ""
@@ -103,10 +105,12 @@ class Explanation:
             return f"it is deployed; {self._now()}" if self._is_unsettled else "it is deployed"
         if self.standing is Standing.PAST:
             return self._past()
+        if self.standing is Standing.ASIDE and self.revision != self.tip:
+            return f"{self._of(self.aim)} is what {self.service} shall be at" if self.aim else ""
         if self.intent.kind is not IntentKind.TRACK:
             return _held_back(self.intent)
         if self.decision is None:
-            return f"{self._of(self.aim)} is what {self.service} shall be at" if self.aim else ""
+            return f"the next pass fails: {self.trouble}" if self.trouble else ""
         later = f"; {self._of(self.aim)} comes after it" if self.aim != self.revision else ""
         return _told(self.decision) + later
 

@@ -131,7 +131,7 @@ class Inspector:
             deploys=tuple(deploy for deploy in deploys if deploy.after == revision),
             came_with=_came_with(revision, store, deploys) if standing is Standing.PAST else None,
             intent=view.intent, deployed=view.deployed, aim=aim if isinstance(aim, str) else None,
-            now=now, trouble=trouble,
+            tip=store.tips.get(service.source.branch) if store else None, now=now, trouble=trouble,
         )  # fmt: skip
 
     def drift(self, service: Service, store: Store | None) -> Difference:

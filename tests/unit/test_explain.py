@@ -322,6 +322,13 @@ def test_a_commit_that_history_lost_is_known_by_what_was_done_with_it(host: Simu
     assert (found.revision, found.standing) == (lost, Standing.ASIDE)
     assert len(found.deploys) == 1
     assert f"{rewritten[:12]} is what web shall be at" in found.verdict
+    host.freeze(service)
+    assert f"{rewritten[:12]} is what web shall be at" in explain(host, service, lost).verdict
+    host.upstream.force(BRANCH, base)
+    anew = host.upstream.commit({"web/conf": "4"})
+    found = explain(host, service, anew)
+    assert (found.standing, found.tip) == (Standing.ASIDE, anew)
+    assert "it has to wait for an unfreeze" in found.verdict
 
 
 def test_a_hash_that_names_nothing_is_refused(host: SimulatedHost) -> None:
