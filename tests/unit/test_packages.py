@@ -14,6 +14,7 @@ from attrs import evolve
 from gitopper_plugins import _packages, _unpublished, apt, dnf, pacman
 from gitopper_plugins._packages import Installer, manager_here
 from libgitopper import Hooks, Installed, InstallError, InstallRequest, PluginError, Service
+from libgitopper.testing.install import InstallContract
 from libgitopper.testing.reload import service_for_tests
 
 PLUGINS = {"apt": apt.plugin, "dnf": dnf.plugin, "pacman": pacman.plugin}
@@ -159,6 +160,27 @@ def host(manager: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simul
     monkeypatch.setattr(_unpublished, "command", lambda argv, **_: tuple(argv))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     return SimulatedHost(manager, tmp_path)
+
+
+class TestContract(InstallContract):
+    """Each manager in turn, in simulation."""
+
+    @pytest.fixture
+    def plugin(self, host: SimulatedHost) -> object:
+        return host.plugin
+
+    @pytest.fixture
+    def there(self, host: SimulatedHost) -> str:
+        (host.here / "installed").write_text("old\n")
+        return "old"
+
+    @pytest.fixture
+    def missing(self) -> str:
+        return "easy"
+
+    @pytest.fixture
+    def impossible(self) -> str:
+        return "nope"
 
 
 def test_what_is_installed_stays_and_nothing_else_is_run_in_simulation(host: SimulatedHost) -> None:
