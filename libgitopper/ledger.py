@@ -68,7 +68,7 @@ def rejected(rejection: Rejection, deployed: Deployed | None) -> StepError:
     revision, reason = rejection.revision[:SHORT], rejection.reason
     here = deployed.revision[:SHORT] if deployed else ""
     if rejection.step == "check":
-        where = f"stays at {here}" if here else "nothing is published"
+        where = f"stays at {here}" if here else "nothing is deployed"
         return CheckError(f"{revision} failed its check: {reason}; {where}{AGAIN}")
     if deployed is None:
         return HealthError(f"{revision}: {reason}; there is nothing to go back to{AGAIN}")

@@ -99,7 +99,7 @@ def test_a_first_deploy_that_fails_its_check_publishes_nothing(host: SimulatedHo
     assert nothing_was_seen(host)
     assert host.mounts.shown == {}
     assert host.told(outcome)[1].startswith(
-        f"{host.tip[:12]} failed its check: conf:1: unexpected end of file; nothing is published"
+        f"{host.tip[:12]} failed its check: conf:1: unexpected end of file; nothing is deployed"
     )
     assert host.told(host.pass_(web)) == host.told(outcome)
     assert host.script.count("check web") == 1
@@ -365,6 +365,20 @@ def test_a_frozen_service_is_frozen_although_the_tip_failed(host: SimulatedHost)
     host.freeze(web)
     assert host.told(host.pass_(web))[0] is State.FREEZE
     host.assert_in_line(web, good)
+
+
+def test_what_is_shown_stays_on_the_disk_although_it_was_never_taken(host: SimulatedHost) -> None:
+    web = checked(host)
+    host.script.on("reload web", ReloadError("no such unit"))
+    host.pass_(web)
+    push(host, "unfit")
+    outcome = host.pass_(web)
+    assert isinstance(outcome.error, CheckError)
+    assert host.read(web) == "1"
+    host.script.clear()
+    better = push(host, "1 again")
+    assert host.pass_(web).error is None
+    host.assert_in_line(web, better)
 
 
 def test_rejected_releases_do_not_pile_up_on_the_disk(host: SimulatedHost) -> None:

@@ -412,6 +412,17 @@ def test_healing_that_fails_leaves_the_files_and_is_tried_again(
     assert host.read(web) == "1"
 
 
+@pytest.mark.parametrize("policy", [OFF, DriftPolicy.REPORT])
+def test_new_settings_for_what_is_shown_heal_nothing_that_is_not_to_be_healed(
+    host: SimulatedHost, policy: DriftPolicy
+) -> None:
+    web = drifted(host, drift=policy)
+    changed = evolve(web, readonly=True)
+    assert host.pass_(changed).error is None
+    assert host.read(changed) == "edited"
+    host.assert_in_line(changed, host.tip)
+
+
 def test_healing_waits_for_new_settings_and_then_follows_them(host: SimulatedHost) -> None:
     web = drifted(host, drift=HEAL)
     moved = evolve(web, readonly=True)
@@ -423,10 +434,11 @@ def test_healing_waits_for_new_settings_and_then_follows_them(host: SimulatedHos
 
 def test_drift_is_not_healed_at_paths_that_are_past(host: SimulatedHost) -> None:
     web = drifted(host, drift=HEAL)
-    moved = host.service(links={"/srv/web": "web"}, drift=HEAL)
-    host.script.on("checkout web", CheckoutError("disk full"))
-    assert isinstance(host.pass_(moved).error, CheckoutError)
+    moved = host.service(links={"/srv/web": "web"}, drift=HEAL, check=Check(commands=(("check",),)))
+    host.script.on("check web", CheckError("not there", retryable=True))
+    assert isinstance(host.pass_(moved).error, CheckError)
     assert host.read(web) == "edited"
+    assert host.shown(moved) is None
     assert len(host.state.drifts("web")) == 1
     host.script.clear()
     assert host.pass_(moved).error is None

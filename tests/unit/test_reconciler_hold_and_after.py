@@ -238,6 +238,23 @@ def test_it_is_not_deployed_when_the_earlier_one_failed(host: SimulatedHost, ste
     host.assert_in_line(then, host.tip)
 
 
+def test_it_is_not_deployed_while_the_earlier_one_does_not_take_its_new_settings(
+    host: SimulatedHost,
+) -> None:
+    first, then = db(host), web(host)
+    host.deploy(first)
+    host.pass_(then, first)
+    host.upstream.commit({"web/conf": "2"})
+    host.pass_(first)
+    host.script.on("reload db", ReloadError("refused"))
+    moved = host.service("db", links={"/srv/db": "webapp"})
+    assert isinstance(host.pass_(moved).error, ReloadError)
+    assert waits_for_db(host, then, moved)
+    host.script.clear()
+    host.pass_(moved)
+    assert not waits_for_db(host, then, moved)
+
+
 def test_it_is_not_deployed_while_the_earlier_one_stays_behind_a_commit_that_was_rejected(
     host: SimulatedHost,
 ) -> None:

@@ -128,7 +128,7 @@ def test_a_service_that_went_and_came_back_still_knows(host: SimulatedHost) -> N
     host.script.clear()
     outcome = host.pass_(web)
     assert isinstance(outcome.error, CheckError)
-    assert "nothing is published" in host.told(outcome)[1]
+    assert "nothing is deployed" in host.told(outcome)[1]
     assert host.script.count("check web") == 0
     assert host.mounts.shown == {}
 

@@ -230,6 +230,26 @@ def test_a_service_that_is_ill_with_what_it_had_before_is_not_taken_back(host: S
     assert host.state.rejection("web", deployed.release, web.fingerprint) is None
 
 
+def test_a_reload_that_fails_with_what_it_had_before_is_tried_again_and_nothing_is_rejected(
+    host: SimulatedHost,
+) -> None:
+    web = watched(host)
+    good = host.deploy(web)
+    push(host, "2")
+    host.script.on("publish web", PublishError("in the way"))
+    host.pass_(web)
+    host.script.clear()
+    host.upstream.force("main", good)
+    host.script.on("reload web", ReloadError("exit code 1"))
+    for _ in range(2):
+        assert isinstance(host.pass_(web).error, ReloadError)
+    assert host.script.count("reload web") == 2
+    assert host.reconciler.retry("web") == 0
+    host.script.clear()
+    assert host.pass_(web).error is None
+    host.assert_in_line(web, good)
+
+
 def test_health_that_no_plugin_watches_is_told_and_nothing_is_taken_back(host: SimulatedHost) -> None:
     web = watched(host)
     host.deploy(web)
