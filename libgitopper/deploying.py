@@ -136,9 +136,12 @@ class Deploying:
         if done.did:
             self._tell("installed", service.name, package=service.package, did=done.did)
 
-    def reload(self, service: Service, release: Release, *, first: bool) -> Taken:
+    def reload(
+        self, service: Service, release: Release, *, first: bool = False, start: bool = False
+    ) -> Taken:
         """Make the service take what is published; return what is to be recorded of it."""
-        reloaded = self._hooks.reload(ReloadRequest(service=service, release=release, first=first))
+        request = ReloadRequest(service=service, release=release, first=first, start=start)
+        reloaded = self._hooks.reload(request)
         deployed = Deployed(
             revision=release.content.revision, release=release.id, content=release.content,
             service=service, at=self._now(), note=reloaded.note,
@@ -147,7 +150,7 @@ class Deploying:
 
     def restored(self, service: Service, release: Release, why: str) -> None:
         """Make the service take what it had before and what is published again."""
-        taken = self.reload(service, release, first=False)
+        taken = self.reload(service, release)
         # Written last: a crash before this line repeats the reload.
         self._state.record(taken.deployed)
         self._tell(
@@ -296,7 +299,7 @@ class Deploying:
             release = self.release(service, order.store, deployed.content)
         with self._intents.hold(service.name):
             self._publishing.publish(service, release, deployed)
-        taken = self.reload(service, release, first=False)
+        taken = self.reload(service, release, start=True)
         try:
             notes = [accepted.note for accepted in self._watched(order, service, release, taken)]
         except HealthError as exc:

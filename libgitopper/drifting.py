@@ -94,7 +94,7 @@ class Drifting:
         release = self._deploying.release(service, store, content)
         with self._intents.hold(service.name):
             self._publishing.publish(service, release, deployed)
-        taken = self._deploying.reload(service, release, first=False)
+        taken = self._deploying.reload(service, release)
         entry = Deploy(
             service=service.name, at=at, before=deployed.revision, after=deployed.revision,
             release=release.id, asked="drift", why="published files had drifted", files=drift.changes,

@@ -82,6 +82,8 @@ class Reconciler:
             deciding=Deciding(hooks=hooks, state=state, now=now),
         )  # fmt: skip
         self._turns = NamedLocks()
+        self._told: dict[str, str] = {}
+        """What was told last of a service that trying again can't help."""
 
     def poll(self, watch: Watch, *, offline: bool = False) -> Store:
         """Bring the store of `watch` up to date with its upstream (or only open it) and return it.
@@ -231,11 +233,17 @@ class Reconciler:
             log.exception("%s: the pass failed in a way that nobody foresaw", service.name)
             error = StepError(f"internal error: {type(exc).__name__}: {exc}")
             error.__cause__ = exc
-        if error is not None:
-            if isinstance(error, StepError) and error.service is None:
-                error.service = service.name
-            self._tell("failed", service.name, error=str(error), kind_of_error=type(error).__name__)
+        if isinstance(error, StepError) and error.service is None:
+            error.service = service.name
+        self._tell_failure(service.name, error)
         return self._outcome(service, found, error)
+
+    def _tell_failure(self, service: str, error: GitopperError | None) -> None:
+        """Tell of a failure; once, where it stays the same until somebody does something about it."""
+        lasting = str(error) if isinstance(error, StepError) and not error.retryable else ""
+        if error is not None and (not lasting or self._told.get(service) != lasting):
+            self._tell("failed", service, error=str(error), kind_of_error=type(error).__name__)
+        self._told[service] = lasting
 
     def _outcome(self, service: Service, found: Found, error: GitopperError | None) -> Outcome:
         try:

@@ -111,10 +111,13 @@ class Unit:
 
         Many programs end a `systemctl stop` with a code other than 0 (Java: 143), which leaves the unit
         "failed" too. The order tells: a stop takes the unit out of "active" before its main process
-        ends; a crash ends the process first. Watchdog and out-of-memory stops are systemd's own.
+        ends; a crash ends the process first, and may be "deactivating" for a moment, too. Watchdog and
+        out-of-memory stops are systemd's own.
         """
-        if self.active in {"inactive", "deactivating"}:
+        if self.active == "inactive":
             return True
+        if self.active == "deactivating":
+            return not self._at("InactiveExit") <= self._at("ExecMainExit") <= self._at("ActiveExit")
         if self.active != "failed" or self.properties.get("Result") in {"watchdog", "oom-kill"}:
             return False
         return self._at("InactiveExit") < self._at("ActiveExit") < self._at("ExecMainExit")

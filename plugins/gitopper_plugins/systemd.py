@@ -79,7 +79,7 @@ def _act(request: ReloadRequest, systemctl: _Systemctl) -> Reloaded:
         did.append(systemctl.daemon_reload())
         unit = systemctl.show()
     unit.check_loaded()
-    plan = decide(unit, request.service.action, first=request.first)
+    plan = decide(unit, request.service.action, first=request.first or request.start)
     if request.first and unit.may_be_enabled:
         _enable(request.service, systemctl, did, notes)
     did += [systemctl.do(verb) for verb in plan.verbs]

@@ -62,6 +62,27 @@ def test_a_crash_is_told_from_a_stop_that_ended_with_a_code() -> None:
     assert decide(stopped, "restart", first=True).verbs == ("reset-failed", "restart")
 
 
+@pytest.mark.parametrize(
+    ("started", "left", "ended", "stopped"),
+    [
+        pytest.param(1, 5, 0, True, id="its process still runs, and is its first"),
+        pytest.param(3, 5, 2, True, id="its process still runs; one before it ended earlier"),
+        pytest.param(1, 5, 6, True, id="its process has ended since"),
+        pytest.param(1, 6, 5, False, id="its process ended by itself"),
+    ],
+)
+def test_what_is_just_ending_was_stopped_or_has_crashed(
+    started: int, left: int, ended: int, stopped: bool
+) -> None:
+    ending = unit(
+        ActiveState="deactivating",
+        InactiveExitTimestampMonotonic=str(started),
+        ActiveExitTimestampMonotonic=str(left),
+        ExecMainExitTimestampMonotonic=str(ended),
+    )
+    assert ending.stopped is stopped
+
+
 def test_a_start_that_failed_after_a_good_run_is_no_stop() -> None:
     # A restart: it left "active" at 5, began to start at 7, and that start's process ended at 8.
     assert not failed(started=7, left=5, ended=8).stopped
