@@ -249,3 +249,15 @@ def test_who_asks_for_no_rewind_alone_is_verified_as_well(host: SimulatedHost) -
     web = host.service(no_rewind=True)
     assert host.pass_(web).error is None
     assert accepted(host) == host.tip
+
+
+def test_a_freeze_that_comes_while_a_commit_elsewhere_is_verified_keeps_it_from_advancing(
+    host: SimulatedHost,
+) -> None:
+    web = verified(host)
+    first = host.deploy(web)
+    host.upstream.commit({"elsewhere": "2"})
+    host.script.on("verify web", lambda: host.freeze(web))
+    outcome = host.pass_(web)
+    assert host.told(outcome)[0] is State.FREEZE
+    host.assert_in_line(web, first)
