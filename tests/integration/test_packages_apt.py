@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import define
 
 from tests.support.fixtures import systemd_box
-from tests.support.host import UNIT
+from tests.support.host import UNIT, Host
 from tests.support.systemdbox import REPOSITORY as CHECKOUT
 from tests.support.systemdbox import BoxProcess, SystemdBox
 
@@ -350,3 +351,48 @@ def test_the_drop_in_lifts_what_scripts_of_packages_can_not_live_with(apt: Apt) 
     assert not refused["retryable"]
     assert apt.version("demanding") == ""
     assert as_unit(apt, "demanding", DROP_IN.read_text()) == {"did": "apt-get install demanding"}
+
+
+# As a server's package: it brings a user, settings and a unit, and starts it.
+SERVER = r"""
+set -e
+adduser --system --group --quiet --no-create-home served
+cat > /etc/systemd/system/served.service <<END
+[Service]
+User=served
+RuntimeDirectory=served
+ExecStart=/bin/sh -c "cp /etc/served/conf /run/served/read; exec sleep inf"
+END
+systemctl daemon-reload; systemctl start served
+"""
+SERVED = """
+[[services]]
+machine  = "box"
+service  = "served"
+package  = "served"
+user     = "served"
+action   = "restart"
+readonly = true
+dirs     = [{ local = "/etc/served", link = "served/etc" }]
+"""
+
+
+def test_a_daemon_brings_up_a_service_whose_package_is_missing(apt: Apt, tmp_path: Path) -> None:
+    host = Host(apt.box, tmp_path)
+    with host.teardown:
+        host.install()
+        server = host.git_server("packages")
+        hash_ = server.commit({"served/etc/conf": "from git\n"})
+        host.configure(server.url, SERVED)
+        host.daemon("start")
+        host.wait_for("served", "BROKEN", info="packages.conf")
+        apt.box.write("/etc/systemd/system/gitopperd.service.d/packages.conf", DROP_IN.read_text())
+        apt.box.systemctl("daemon-reload")
+        host.daemon("restart")
+        host.wait_for("served", "BROKEN", info="apt knows no package of that name")
+        apt.build("served", postinst=SERVER, conffile="/etc/served/conf")
+        host.wait_for("served", "OK", hash_)
+        wait_for(apt, "/run/served/read")
+        assert apt.box.read("/run/served/read") == "from git\n"
+        assert "apt-get install served" in host.log()
+        host.daemon("stop")
