@@ -108,7 +108,7 @@ class Drifting:
     def _keep(self, deployed: Deployed, drift: Drift) -> None:
         record = DriftRecord(
             service=deployed.service.name, release=deployed.release, revision=deployed.revision,
-            at=self._now(), changes=drift.changes, patch=drift.patch,
+            at=self._now(), changes=drift.changes, patch=drift.patch, complete=drift.complete,
         )  # fmt: skip
         if self._state.keep_drift(record):
             self._tell("drift", deployed, drift)

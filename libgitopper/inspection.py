@@ -155,7 +155,8 @@ class Inspector:
         record = kept[number - 1]
         return Difference(
             service=service.name, kind=Compared.KEPT_DRIFT, before=record.revision, after=None,
-            changes=record.changes, patch=record.patch, at=record.at, healed=record.healed, kept=len(kept),
+            changes=record.changes, patch=record.patch, complete=record.complete,
+            at=record.at, healed=record.healed, kept=len(kept),
         )  # fmt: skip
 
     def upstream(self, service: Service, store: Store | None) -> Difference:

@@ -88,5 +88,7 @@ class DriftRecord:
     """When it was found in this form; UTC."""
     changes: tuple[FileChange, ...]
     patch: bytes = field(repr=False)
+    complete: bool = True
+    """False where the patch lacks the content of some file."""
     healed: bool = False
     """True once a fresh release took its place."""

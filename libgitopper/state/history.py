@@ -61,11 +61,11 @@ class History(AuditTrail):
             if last == (record.release, record.patch, 0):
                 return False
             connection.execute(
-                "INSERT INTO drift (service, release, revision, at, changes, patch, healed)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO drift (service, release, revision, at, changes, patch, complete, healed)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     record.service, record.release, record.revision, record.at.isoformat(),
-                    codec.dump_changes(record.changes), record.patch, record.healed,
+                    codec.dump_changes(record.changes), record.patch, record.complete, record.healed,
                 ),
             )  # fmt: skip
             connection.execute(
@@ -78,7 +78,7 @@ class History(AuditTrail):
     def drifts(self, service: str, limit: int = KEPT_DRIFTS) -> tuple[DriftRecord, ...]:
         """Return the last `limit` drifts of a service, newest first."""
         rows = self._all(
-            "SELECT release, revision, at, changes, patch, healed FROM drift WHERE service = ?"
+            "SELECT release, revision, at, changes, patch, complete, healed FROM drift WHERE service = ?"
             " ORDER BY id DESC LIMIT ?",
             service, limit,
         )  # fmt: skip
@@ -123,8 +123,8 @@ def _deploy(service: str, row: tuple[Any, ...]) -> Deploy:
 
 
 def _drift(service: str, row: tuple[Any, ...]) -> DriftRecord:
-    release, revision, at, changes, patch, healed = row
+    release, revision, at, changes, patch, complete, healed = row
     return DriftRecord(
         service=service, release=release, revision=revision, at=datetime.fromisoformat(at),
-        changes=codec.load_changes(changes), patch=patch, healed=bool(healed),
+        changes=codec.load_changes(changes), patch=patch, complete=bool(complete), healed=bool(healed),
     )  # fmt: skip

@@ -113,6 +113,7 @@ MIGRATIONS: tuple[str, ...] = (
         at       TEXT NOT NULL,
         changes  TEXT NOT NULL,
         patch    BLOB NOT NULL,
+        complete INTEGER NOT NULL,
         healed   INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX drift_by_service ON drift (service, id);

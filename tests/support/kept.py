@@ -71,5 +71,11 @@ DEPLOY = Deploy(
     result=Result.FAILED, error="exit code 1",
 )  # fmt: skip
 DRIFT = DriftRecord(
-    service="web", release="r1", revision=A, at=THEN, changes=CHANGES, patch=b"--- a\n+++ b\n\xff\x00"
+    service="web",
+    release="r1",
+    revision=A,
+    at=THEN,
+    changes=CHANGES,
+    patch=b"--- a\n+++ b\n\xff\x00",
+    complete=False,
 )
