@@ -98,18 +98,20 @@ class Cases:
             site.check(release, "(setsid sleep 600 &); sleep 600; :")
 
         daemon = fork(body)
-        until = time.monotonic() + PATIENCE_SECONDS
-        # The program, the shell, and the two that it starts. (The first process hides from all but root.)
-        while len(site.processes()) < 4 and time.monotonic() < until:
-            time.sleep(0.01)
-        assert len(site.processes()) >= 4
-        os.kill(daemon, signal.SIGKILL)
-        os.waitpid(daemon, 0)
-        if self.staged:
-            site.assert_nothing_runs()
-        assert mounts() == mounted
-        for pid in site.processes():  # one that got away from its parent, where nothing holds it
-            os.kill(pid, signal.SIGKILL)
+        try:
+            until = time.monotonic() + PATIENCE_SECONDS
+            # The program, the shell, and the two that it starts. (The first process hides from all but root.)
+            while len(site.processes()) < 4 and time.monotonic() < until:
+                time.sleep(0.01)
+            assert len(site.processes()) >= 4
+            os.kill(daemon, signal.SIGKILL)
+            os.waitpid(daemon, 0)
+            if self.staged:
+                site.assert_nothing_runs()
+            assert mounts() == mounted
+        finally:
+            for pid in site.processes():  # where nothing holds what got away from its parent
+                os.kill(pid, signal.SIGKILL)
         site.assert_nothing_runs()
 
 
