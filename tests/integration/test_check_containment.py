@@ -100,7 +100,7 @@ class Cases:
         daemon = fork(body)
         try:
             until = time.monotonic() + PATIENCE_SECONDS
-            # The program, the shell, and the two that it starts. (The first process hides from all but root.)
+            # The program, the shell, and the two that it starts; the first process hides from all but root.
             while len(site.processes()) < 4 and time.monotonic() < until:
                 time.sleep(0.01)
             assert len(site.processes()) >= 4
