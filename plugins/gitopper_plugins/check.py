@@ -48,6 +48,7 @@ def gitopper_check(request: CheckRequest) -> Accepted | None:
     report, said = _carry_out(request, check, user, private=True)
     note = ""
     if report.how == Report.REFUSED:
+        _refuse_root(report.reason)
         note = (
             f"checked without a private view ({report.reason}): the release was not at its real paths,"
             " only where GITOPPER_RELEASE says"
@@ -55,6 +56,16 @@ def gitopper_check(request: CheckRequest) -> Accepted | None:
         report, said = _carry_out(request, check, user, private=False)
     _judge(check, report, said)
     return Accepted(judged=("check",), note=note)
+
+
+def _refuse_root(reason: str) -> None:
+    """Root has a private view or no check: programs would judge, and accept, the files of yesterday."""
+    if os.geteuid() == 0:
+        message = (
+            f"no private view can be made for the check: {reason}; allow this daemon mount and PID"
+            " namespaces (in its unit: RestrictNamespaces=mnt pid)"
+        )
+        raise CheckError(message, retryable=True)
 
 
 def _user_of(check: Check) -> pwd.struct_passwd | None:

@@ -17,6 +17,7 @@ from attrs import evolve
 
 from gitopper_plugins import check as plugin
 from gitopper_plugins import mountapi
+from gitopper_plugins._task import Report
 from libgitopper import CheckError, CheckRequest, Release
 from tests.support.checking import Site, hooks, make_site
 from tests.support.namespace import enter_mount_namespace, in_child, in_mount_namespace, mount_tmpfs
@@ -266,6 +267,17 @@ class TestWithoutView(Cases):
             " paths, only where GITOPPER_RELEASE says"
         )
         return True
+
+
+def test_root_has_a_private_view_or_no_check(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = Report(how=Report.REFUSED, reason="Operation not permitted")
+    monkeypatch.setattr(plugin, "_carry_out", lambda *_, private: (report, "") if private else None)
+    monkeypatch.setattr(plugin.os, "geteuid", lambda: 0)
+    site, release = mapped(place)
+    error = refusal(site.request(release, ("true",)))
+    assert "Operation not permitted" in str(error)
+    assert "RestrictNamespaces=mnt pid" in str(error)
+    assert error.retryable
 
 
 def test_a_service_without_a_check_is_not_looked_at(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
