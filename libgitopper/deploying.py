@@ -148,9 +148,9 @@ class Deploying:
         )  # fmt: skip
         return Taken(deployed=deployed, reloaded=reloaded)
 
-    def restored(self, service: Service, release: Release, why: str) -> None:
+    def restored(self, service: Service, release: Release, why: str, *, start: bool) -> None:
         """Make the service take what it had before and what is published again."""
-        taken = self.reload(service, release)
+        taken = self.reload(service, release, start=start)
         # Written last: a crash before this line repeats the reload.
         self._state.record(taken.deployed)
         self._tell(

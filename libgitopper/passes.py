@@ -98,9 +98,9 @@ class Passes:
                 raise
             # Where it was may be lost for good: that is no reason against where it shall be now.
             log.warning("%s: the deployed release could not be restored: %s", service.name, exc)
-        before = self._state.deployed(service.name)
         # First: a deploy replaces the files, and the difference must not be lost with them.
         drift = self._drifting.seen(service, this.store)
+        before = self._state.deployed(service.name) if drift else None
         try:
             plan = self._settle(this)
         except StepError:
@@ -135,7 +135,8 @@ class Passes:
         release = release_of(deployed)
         with self._intents.hold(service.name):
             self._publishing.publish(placed, release, deployed)
-        self._deploying.restored(placed, release, Reason.UNPUBLISHED.value)
+        # Where something else was begun, that may have ended the service.
+        self._deploying.restored(placed, release, Reason.UNPUBLISHED.value, start=attempt is not None)
 
     def _settle(self, this: Pass) -> Plan | None:
         for _ in range(REPLANS):
@@ -147,8 +148,10 @@ class Passes:
 
     def _left(self, this: Pass, drift: Drift | None, before: Deployed | None) -> Drift | None:
         """Return the drift that is left at the end of a pass, healed where that is the policy."""
+        if not (drift and before and this.store):
+            return None
         deployed = self._state.deployed(this.service.name)
-        if not (drift and before and deployed and this.store) or deployed.release != before.release:
+        if deployed is None or deployed.release != before.release:
             return None
         if self._state.attempt(this.service.name):
             # Its paths show something newer, or are to: what was there before does not come back for this.

@@ -18,6 +18,7 @@ from libgitopper import (
     SourceError,
     State,
 )
+from tests.support.simulated import Crash
 from tests.support.simulatedhost import SimulatedHost
 
 HEALTH = Health(unit=True, within_seconds=3.0)
@@ -281,3 +282,34 @@ def test_a_verdict_that_can_not_be_written_is_made_again(host: SimulatedHost) ->
     host.script.clear()
     assert isinstance(host.pass_(web).error, HealthError)
     host.assert_in_line(web, good)
+
+
+@pytest.mark.parametrize("step", ["reject web", "begin web", "publish web", "reload web"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_crash_on_the_way_back_does_not_leave_the_service_down(
+    host: SimulatedHost, step: str, when: str
+) -> None:
+    """What was taken back may have ended it: who brings the former release back has it run again."""
+    web, good, _ = made_ill(host)
+
+    def crash_there() -> None:
+        host.script.on(step, Crash(), when=when)
+
+    host.script.on("health web", crash_there)
+    with pytest.raises(Crash):
+        host.pass_(web)
+    host.restart()
+    host.services.requests.clear()
+    host.pass_(web)
+    host.assert_in_line(web, good)
+    assert host.services.requests[-1].start
+
+
+def test_what_is_shown_again_after_a_reboot_starts_nothing(host: SimulatedHost) -> None:
+    """Whether it runs then is the service manager's to say."""
+    web = watched(host)
+    host.deploy(web)
+    host.mounts.reboot()
+    host.restart()
+    host.pass_(web)
+    assert not host.services.requests[-1].start
