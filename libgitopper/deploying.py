@@ -200,7 +200,8 @@ class Deploying:
             )
         if order.view.published.release != release.id:
             with course.step("check"):
-                self._hooks.check(CheckRequest(service=order.service, release=release))
+                judged = self._hooks.check(CheckRequest(service=order.service, release=release))
+            course.notes.extend(accepted.note for accepted in judged)
         return release
 
     def _verify(self, order: Order) -> None:
@@ -223,8 +224,9 @@ class Deploying:
         with course.step("reload"):
             taken = self.reload(service, release, first=order.view.deployed is None)
         with course.step("health"):
-            notes = self._healthy(order, release, taken)
-        deployed = _noted(taken.deployed, [accepted.note for accepted in notes])
+            judged = self._healthy(order, release, taken)
+        course.notes.extend(accepted.note for accepted in judged)
+        deployed = _noted(taken.deployed, course.notes)
         # Written last: a crash before this line repeats the reload.
         self._state.record(deployed, self._ledger.entry(order, course, Result.DEPLOYED, release=release.id))
         self._tell(

@@ -57,10 +57,11 @@ class Order:
 
 @frozen(kw_only=True)
 class Course:
-    """How a deploy goes: when it began, and how long each step took."""
+    """How a deploy goes: when it began, how long each step took, and what plugins had to say."""
 
     at: datetime
     seconds: dict[str, float] = field(factory=dict)
+    notes: list[str] = field(factory=list)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

@@ -63,6 +63,8 @@ class SimulatedGuards:
         """Packages that are there; they outlive the process."""
         self.keeps_patches = True
         """False: what differs is too large to be kept."""
+        self.check_note = ""
+        """What a check has to say of a release that is fit."""
         self.note = ""
         """What a probe has to say of a healthy service."""
         self.verified: list[VerifyRequest] = []
@@ -107,7 +109,7 @@ class SimulatedGuards:
         if UNFIT in _words(request.release.path):
             raise CheckError("conf:1: unexpected end of file")
         self._script.after(step)
-        return Accepted(judged=("check",))
+        return Accepted(judged=("check",), note=self.check_note)
 
     @hookimpl
     def gitopper_health(self, request: HealthRequest) -> Accepted | None:

@@ -400,3 +400,9 @@ def test_a_retry_is_not_lost_where_publishing_fails_then(host: SimulatedHost) ->
     assert host.pass_(web).error is None
     host.assert_in_line(web, better)
     assert host.upstream.branches[BRANCH][-1] == better
+
+
+def test_what_a_check_has_to_say_is_shown(host: SimulatedHost) -> None:
+    host.guards.check_note = "checked without a private view"
+    outcome = host.pass_(checked(host))
+    assert host.told(outcome) == (State.OK, "checked without a private view")
