@@ -93,7 +93,7 @@ class ReloadRequest:
     first: bool
     """True when this service never had a release before: then start what does not run."""
     start: bool = False
-    """True when it has to run, whatever it is found to be: its end came with a release that is taken back."""
+    """True when it has to run, whatever is found: it may have ended by a release that is taken back."""
 
 
 @frozen(kw_only=True)
