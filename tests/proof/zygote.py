@@ -1,0 +1,127 @@
+"""A process that has gitopperd loaded, and becomes one whenever it is asked to: thousands of times, quickly.
+
+    python -m tests.proof.zygote DESCRIPTOR
+
+Each order that comes over the socket names a command line; a child carries it out, from the first line of
+``main`` to the interpreter's own end, with its calls announced (see `seccomp`). What the child leaves
+running becomes a child of this process, is told of, and is ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from attrs import define
+
+from libgitopper import load_plugins
+from tests.proof import seccomp
+
+__all__ = ["Ended", "Zygote"]
+
+_SUBREAPER = 36
+_CHILDREN = Path("/proc/thread-self/children")
+GRACE_SECONDS = 3.0
+
+
+@define(kw_only=True)
+class Ended:
+    """How a child ended."""
+
+    code: int
+    """Exit code; ``-N`` when signal N ended it."""
+    left: list[str]
+    """The command lines of the processes that it left behind."""
+
+
+class Zygote:
+    """This side of the socket."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket = ours
+        argv = [sys.executable, "-m", "tests.proof.zygote", str(theirs.fileno())]
+        with theirs:
+            self._process = subprocess.Popen(argv, pass_fds=[theirs.fileno()], env=environ)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.socket.close()  # it ends with that
+        self._process.wait(20)
+
+    def start(self, argv: Sequence[str], output: Path, calls: Sequence[str]) -> tuple[int, int]:
+        """Begin to run ``gitopperd argv``; return its process id, and where `calls` are announced."""
+        self.socket.send(json.dumps([list(argv), str(output), list(calls)]).encode())
+        told, descriptors, _, _ = socket.recv_fds(self.socket, 100, 1)
+        return int(told), descriptors[0]
+
+    def ended(self) -> Ended:
+        """Read how it ended, once the socket is readable."""
+        return Ended(**json.loads(self.socket.recv(65536)))
+
+
+def _serve(orders: socket.socket) -> None:
+    from ctypes import CDLL
+
+    CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    while order := orders.recv(65536):
+        argv, output, calls = json.loads(order)
+        child = os.fork()
+        if child == 0:
+            _become(orders, argv, output, calls)
+            return
+        _, status = os.waitpid(child, 0)
+        orders.send(json.dumps(_told(os.waitstatus_to_exitcode(status))).encode())
+
+
+def _become(orders: socket.socket, argv: Sequence[str], output: str, calls: Sequence[str]) -> None:
+    from gitopperd.main import main
+
+    log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    os.setsid()
+    listener = seccomp.install(calls)
+    socket.send_fds(orders, [str(os.getpid()).encode()], [listener])
+    os.close(listener)
+    orders.close()
+    main(list(argv))
+
+
+def _told(code: int) -> dict[str, Any]:
+    """Tell how the child ended, and end what it left."""
+    left: list[str] = []
+    until = time.monotonic() + GRACE_SECONDS
+    while children := [int(pid) for pid in _CHILDREN.read_text().split()]:
+        late = time.monotonic() > until
+        for pid in children:
+            if late:
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+                left.append(command.decode(errors="replace"))
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0 if late else os.WNOHANG)
+        time.sleep(0.02)
+    return {"code": code, "left": left}
+
+
+if __name__ == "__main__":
+    import gitopperd.main
+
+    load_plugins()
+    _ = gitopperd.main
+    with socket.socket(fileno=int(sys.argv[1])) as _orders:
+        _serve(_orders)
