@@ -4,34 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import define, field
+from attrs import frozen
 
 __all__ = ["Row", "render"]
 
 
-@define(kw_only=True)
+@frozen(kw_only=True)
 class Row:
     """One line of the table."""
 
-    name: str
-    points: int = 0
-    promises: int = 0
-    failures: list[str] = field(factory=list)
+    part: str
+    case: str
+    points: int
+    """How many points were tried."""
+    promises: int
+    """How many promises were checked."""
+    failures: Sequence[str] = ()
     """What was broken, and how to see it again."""
 
 
 def render(rows: Sequence[Row]) -> str:
     """Return the table, with every failure below it."""
-    width = max([len(row.name) for row in rows] + [len("total")])
-    total = Row(
-        name="total",
-        points=sum(row.points for row in rows),
-        promises=sum(row.promises for row in rows),
-        failures=[failure for row in rows for failure in row.failures],
-    )
-    lines = [f"{'':{width}}  points tried  promises checked  failures"]
-    lines += [
-        f"{row.name:{width}}  {row.points:12}  {row.promises:16}  {len(row.failures):8}"
-        for row in (*rows, total)
+    failures = [failure for row in rows for failure in row.failures]
+    cells = [("part", "case", "points tried", "promises checked", "failures")]
+    cells += [
+        (row.part, row.case, str(row.points), str(row.promises), str(len(row.failures))) for row in rows
     ]
-    return "\n".join([*lines, *total.failures])
+    points, promises = sum(row.points for row in rows), sum(row.promises for row in rows)
+    cells.append(("total", "", str(points), str(promises), str(len(failures))))
+    widths = [max(len(line[column]) for line in cells) for column in range(5)]
+    lines = []
+    for part, case, *numbers in cells:
+        words = [part.ljust(widths[0]), case.ljust(widths[1])]
+        words += [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
+        lines.append("  ".join(words))
+    return "\n".join([*lines, *failures])
