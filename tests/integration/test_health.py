@@ -524,7 +524,8 @@ def test_it_is_watched_until_the_server_is_ready(serve: Serve) -> None:
     )
     asked = request(wanted)
     watch = HealthWatch(hooks=hooks)
-    assert watch.run(asked.service, asked.release, since=asked.since, still=lambda: True) == (Accepted(judged=("health",)),)
+    answers = watch.run(asked.service, asked.release, since=asked.since, still=lambda: True)
+    assert answers == (Accepted(judged=("health",)),)
 
 
 def test_a_server_that_never_gets_ready_is_given_up_in_time(serve: Serve) -> None:
