@@ -11,6 +11,7 @@ import os
 import select
 import shutil
 import sqlite3
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from tests.proof import seccomp
 from tests.proof.calls import ERRORS, WATCHED, Call, described, number_of
 from tests.proof.zygote import Zygote
 from tests.support.gitserver import HttpServer, http_server
-from tests.support.upstream import Upstream, git
+from tests.support.upstream import ENVIRONMENT, Upstream, git
 
 __all__ = ["ABSENT", "Fault", "Run", "Scene", "Stand", "stand"]
 
@@ -206,6 +207,15 @@ class Stand:
             found += releases.iterdir()
         return sorted(str(path.relative_to(self.home)) for path in found)
 
+    def has(self, version: str) -> bool:
+        """Tell whether the commit of `version` is in the store, with its tree."""
+        [store] = (self.home / "mount/.gitopper/stores").glob("*.git")
+        found = subprocess.run(
+            ["git", "cat-file", "-e", f"{self.commits[version]}^{{tree}}"], cwd=store, check=False,
+            env=ENVIRONMENT | {"GIT_NO_LAZY_FETCH": "1"}, capture_output=True,
+        )  # fmt: skip
+        return found.returncode == 0
+
     def complaints_of_git(self) -> str:
         """What git has to say against the live release and its store; nothing, where all is well."""
         if not (self.home / "mount/web").exists():
@@ -282,7 +292,7 @@ class _Supervisor:
 @contextlib.contextmanager
 def stand() -> Iterator[Stand]:
     """Make a host; nothing of it is left."""
-    memory = Path("/dev/shm")  # noqa: S108 - a file system in memory: fsync costs nothing
+    memory = Path("/dev/shm")  # where fsync costs nothing
     where = memory if os.access(memory, os.W_OK) else None
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gitopper-proof-", dir=where)))
@@ -302,10 +312,10 @@ def _commit(upstream: Upstream, version: str) -> str:
 
 
 def _environment(root: Path) -> dict[str, str]:
-    here = Path(__file__).parents[2]
+    here, path = Path(__file__).parents[2], filter(None, [os.environ.get("PYTHONPATH")])
     return {
         **os.environ, "HOME": str(root), "TMPDIR": str(root), "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": str(here), "NO_COLOR": "1", "no_proxy": "127.0.0.1",
+        "PYTHONPATH": os.pathsep.join([str(here), *path]), "NO_COLOR": "1", "no_proxy": "127.0.0.1",
         "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
     }  # fmt: skip
 

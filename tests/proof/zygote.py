@@ -1,4 +1,4 @@
-"""A process that has gitopperd loaded, and becomes one whenever it is asked to: thousands of times, quickly.
+"""A process that has gitopperd loaded, and becomes one as often as it is asked to, quickly.
 
     python -m tests.proof.zygote DESCRIPTOR
 
