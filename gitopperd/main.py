@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -34,6 +35,8 @@ from libgitopper import (
 from libgitopper.config import default_mount, parse_config
 
 __all__ = ["main"]
+
+log = logging.getLogger(__name__)
 
 FAILURE = 1
 USAGE = 2
@@ -178,6 +181,11 @@ def main(
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606
     except GitopperError as exc:
         click.echo(f"gitopperd: {exc}", err=True)
+        code = FAILURE
+    except OSError as exc:  # what the system refuses the daemon itself, as descriptors for its event loop
+        where = f"{exc.filename}: " if exc.filename else ""
+        click.echo(f"gitopperd: can't run: {where}{exc.strerror or exc}", err=True)
+        log.debug("what the system refused", exc_info=True)
         code = FAILURE
     sys.exit(code)
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from attrs import evolve, frozen
 
-from libgitopper.errors import CheckError, HealthError, ReloadError, StepError
+from libgitopper.errors import CheckError, GitopperError, HealthError, ReloadError, StepError
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents, Superseded
 from libgitopper.ledger import SHORT, Ledger, rejected
@@ -185,6 +185,8 @@ class Deploying:
             kept = {release for release, _ in self._state.releases(service.name, service.keep)}
             here = (self._state.deployed(service.name), self._state.attempt(service.name))
             store.discard(service, kept | {known.release for known in here if known})
+        except (GitopperError, OSError) as exc:
+            log.warning("%s: old releases could not be removed: %s", service.name, exc)
         except Exception:
             log.exception("%s: old releases could not be removed", service.name)
 

@@ -94,6 +94,9 @@ class Follower:
             self.store = await self._threads.poll(self._reconciler.poll, self.watch, offline=True)
         except GitopperError as exc:
             log.debug("%s: nothing stored yet: %s", self.watch.upstream, exc)
+        except Exception:
+            # Whatever is wrong with it, the services get their files back, and the poll tells.
+            log.exception("%s: what is stored of it can't be opened", self.watch.upstream)
 
     async def poll(self) -> None:
         """Poll once; what goes wrong is in `health` afterwards, never raised."""

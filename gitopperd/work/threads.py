@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, Generic, ParamSpec, TypeVar
 
 __all__ = ["Threads"]
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,6 +28,8 @@ IDENTITIES = 8
 """Askers that are recognised side by side: a slow auth plugin holds up nobody else's work."""
 INQUIRIES = 4
 """Diffs and explanations side by side: they read much, and may wait for the network."""
+NO_THREAD_SECONDS = 1.0
+"""How long to wait until a thread is asked for again, where the host had none to give."""
 
 
 class Threads:
@@ -70,14 +77,53 @@ class Threads:
         pools = (self._polls, self._passes, self._answers, self._identities, self._inquiries)
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
+        for future in (*self._running, *self._polling):
+            future.cancel()  # those that had not begun
         wait(set(self._running), timeout=grace_seconds)
         return not self._running and not self._polling
 
     async def _run(
         self, pool: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        future = pool.submit(call, *args, **kwargs)
+        job = _Job(partial(call, *args, **kwargs))
         running = self._running if pool in (self._passes, self._answers) else self._polling
-        running.add(future)
-        future.add_done_callback(running.discard)
-        return await asyncio.wrap_future(future)
+        running.add(job.future)
+        job.future.add_done_callback(running.discard)
+        waiting = asyncio.wrap_future(job.future)
+        try:
+            while not job.future.cancelled() and not _submitted(pool, job):
+                # What was handed over stands in the queue: a thread that is there already may take it.
+                if (await asyncio.wait([waiting], timeout=NO_THREAD_SECONDS))[0]:
+                    break
+            return await waiting
+        finally:
+            waiting.cancel()
+
+
+class _Job(Generic[T]):
+    """A call that is made once, however often it is handed over."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self.future: Future[T] = Future()
+        self._call = call
+        self._taken = threading.Lock()
+
+    def __call__(self) -> None:
+        if not self._taken.acquire(blocking=False) or not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            self.future.set_result(self._call())
+        except BaseException as exc:  # noqa: BLE001 - whoever waits for it gets it
+            self.future.set_exception(exc)
+
+
+def _submitted(pool: ThreadPoolExecutor, job: _Job[T]) -> bool:
+    """Hand over `job`; False where the host has no more threads to give, which is told."""
+    try:
+        pool.submit(job)
+    except RuntimeError as exc:
+        if "new thread" not in str(exc):
+            raise
+        log.warning("waiting for a thread: %s; see the limits of processes (TasksMax=)", exc)
+        return False
+    return True

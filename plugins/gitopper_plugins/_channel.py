@@ -91,7 +91,10 @@ def _look_up(host: str, port: int, deadline: Deadline) -> Sequence[AddressInfo]:
             answers.put(exc)
 
     # The resolver has deadlines of its own, and they are long: when ours is over, it is left alone with it.
-    threading.Thread(target=ask, name=f"look up {host}", daemon=True).start()
+    try:
+        threading.Thread(target=ask, name=f"look up {host}", daemon=True).start()
+    except RuntimeError as exc:  # this host has no more threads to give
+        raise OSError(errno.EAGAIN, f"the name {host} can't be looked up: {exc}") from exc
     try:
         answer = answers.get(timeout=deadline.remaining())
     except queue.Empty:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -204,3 +205,43 @@ def test_second_process_at_work_in_the_releases_is_waited_for_and_named(stage: S
         os.close(lock)
     stage.fetch().discard(service, set())
     assert not release.path.exists()
+
+
+def test_branches_that_can_not_be_read_are_an_error_that_names_their_file(stage: Stage) -> None:
+    store = stage.fetch()
+    as_after_a_restart(stage)
+    refs = store.path / "packed-refs"
+    refs.rename(store.path / "aside")
+    refs.mkdir()
+    with pytest.raises(SourceError, match=r"can't be read: .*packed-refs: Is a directory"):
+        stage.fetch(offline=True)
+
+
+def test_a_want_of_descriptors_is_no_damage(stage: Stage) -> None:
+    import_history(stage.upstream, 30)
+    store = stage.fetch()
+    packs = set((store.path / "objects/pack").glob("*.pack"))
+    refs = store.shared.refs()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    failed = 0
+    for spare in range(12):
+        as_after_a_restart(stage)
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free() + spare, most))
+        try:
+            stage.fetch()
+        except (SourceError, CheckoutError) as exc:
+            failed += "Too many open files" in str(exc)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
+        assert packs <= set((store.path / "objects/pack").glob("*.pack"))
+        assert store.shared.refs() == refs
+    assert failed > 3
+    assert not stage.fetch().moved
+
+
+def lowest_free() -> int:
+    """The number that the next descriptor will have."""
+    descriptor = os.dup(0)
+    os.close(descriptor)
+    return descriptor

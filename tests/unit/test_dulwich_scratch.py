@@ -121,3 +121,14 @@ def test_file_that_can_not_be_replaced_leaves_nothing_behind(tmp_path: Path) -> 
     with pytest.raises(OSError):
         replace_file(tmp_path / "directory", b"data")
     assert [p.name for p in tmp_path.iterdir()] == ["directory"]
+
+
+def test_what_a_crash_left_of_a_file_is_cleared_when_it_is_replaced_again(tmp_path: Path) -> None:
+    (tmp_path / ".HEAD-ab_3xyz9").touch()
+    others = {
+        tmp_path / name for name in (".HEAD-", ".HEAD-ab_3xyz9.new", ".HEADS-ab_3xyz9", "HEAD-ab_3xyz9")
+    }
+    for other in others:
+        other.touch()
+    replace_file(tmp_path / "HEAD", b"x")
+    assert set(tmp_path.iterdir()) == others | {tmp_path / "HEAD"}

@@ -154,6 +154,8 @@ def test_a_discard_that_fails_does_not_fail_the_deploy(
     outcome = host.pass_(web)
     assert outcome.error is None
     assert "old releases could not be removed" in caplog.text
+    # What a disk refuses is told in its words; where nobody foresaw it, with all that there is to know.
+    assert ("Traceback" in caplog.text) is isinstance(error, KeyError)
     host.assert_in_line(web, host.tip)
 
 

@@ -55,9 +55,13 @@ def open_offline(store: SharedStore, request: FetchRequest) -> View:
     """The store as the last successful fetch left it.
 
     Raises:
-        SourceError: there was none.
+        SourceError: there was none, or it can't be read.
     """
-    refs = store.refs() if store.path.is_dir() else None
+    try:
+        refs = store.refs() if store.path.is_dir() else None
+    except OSError as exc:
+        why = f"{exc.filename or store.path}: {exc.strerror or exc}"
+        raise SourceError(f"the store of {store.upstream} can't be read: {why}") from exc
     if refs is None:
         raise SourceError(
             f"{store.upstream}: nothing was ever fetched from it, so there is nothing to work with"
@@ -83,7 +87,7 @@ def fetch(store: SharedStore, request: FetchRequest) -> View:
                 tips = ls_refs(session, request.branches)
                 if known is not None and tips == _chosen(known, request.branches):
                     return _view(store, tips, moved=False)
-                _bring_history(store, session, tips, known or {})
+                _bring_history(store, session, tips, known or {}, request)
             moved = tips != _chosen(known or {}, request.branches)
             _record(store, request.branches, tips, known or {})
             return _view(store, tips, moved=moved)
@@ -104,7 +108,11 @@ def _view(store: SharedStore, tips: Mapping[str, ObjectID], *, moved: bool) -> V
 
 
 def _bring_history(
-    store: SharedStore, session: Session, tips: Mapping[str, ObjectID], known: Mapping[str, ObjectID]
+    store: SharedStore,
+    session: Session,
+    tips: Mapping[str, ObjectID],
+    known: Mapping[str, ObjectID],
+    request: FetchRequest,
 ) -> None:
     wants = [tip for tip in dict.fromkeys(tips.values()) if not store.readable(tip)]
     if not wants:
@@ -118,7 +126,13 @@ def _bring_history(
     near_first = sorted(known, key=lambda branch: known[branch] == tips.get(branch))
     offered = haves(store.objects, [known[branch] for branch in near_first])
     chunks = pack_of(session, wants, offered, filtered=filtered)
-    receive(store.path, chunks, promisor=layout.is_partial(store.path))
+    receive(
+        store.path,
+        chunks,
+        promisor=layout.is_partial(store.path),
+        limits=request.limits,
+        timeout_seconds=request.timeout_seconds,
+    )
     for branch, tip in tips.items():
         if store.objects.find(tip, TAG) is not None:
             raise GarbledError(f"its branch {branch} names a tag, and not a commit; push the commit itself")

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import secrets
 import stat
 import tempfile
@@ -173,7 +174,11 @@ def make_directory(path: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Give `path` the content `data`, atomically, and durably once this returns."""
+    """Give `path` the content `data`, atomically, and durably once this returns.
+
+    The caller sees to it that nobody else does the same at the same time.
+    """
+    _clear_leftovers(path)
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with open(fd, "wb") as file:
@@ -187,6 +192,14 @@ def replace_file(path: Path, data: bytes) -> None:
             os.unlink(temporary)
         raise
     sync_directory(path.parent)
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Remove what a crash, or a disk that failed, left of an earlier `replace_file`."""
+    ours = re.compile(rf"\.{re.escape(path.name)}-[a-z0-9_]{{8}}")  # as `tempfile` names them
+    for sibling in path.parent.iterdir():
+        if ours.fullmatch(sibling.name):
+            sibling.unlink(missing_ok=True)
 
 
 def sync_directory(path: Path) -> None:

@@ -26,6 +26,8 @@ __all__ = ["SharedStore", "View"]
 
 log = logging.getLogger(__name__)
 
+MOST_REFUSED = 10_000
+
 _KINDS = {0o040000: "directory", 0o100000: "file", 0o120000: "symlink", 0o160000: "submodule"}
 
 
@@ -38,6 +40,8 @@ class SharedStore:
     """Without credentials."""
     transport: Transport
     objects: Objects
+    too_large: dict[ObjectID, int] = field(factory=dict)
+    """Files that upstream sent and that were refused, with their size in bytes."""
     _lock: threading.Lock = field(factory=threading.Lock)
     _opened: bool = False
 
@@ -60,6 +64,12 @@ class SharedStore:
 
     def _busy(self, who: str) -> SourceError:
         return SourceError(f"{self.upstream}: {who} took all the time that this fetch had")
+
+    def refuse(self, oid: ObjectID, size: int) -> None:
+        """Remember that `oid` was too large to be kept."""
+        if len(self.too_large) >= MOST_REFUSED:
+            self.too_large.clear()
+        self.too_large[oid] = size
 
     def prepare(self, branch: str) -> None:
         """Create the store if it is not there."""
@@ -85,10 +95,16 @@ class SharedStore:
         self._opened = True
 
     def readable(self, commit: ObjectID) -> bool:
-        """True when the commit and its tree are here, and sound."""
+        """True when the commit and its tree are here, and sound.
+
+        Raises:
+            CheckoutError: nobody can tell now: files can't be opened.
+        """
         try:
             return self.objects.find(self.objects.tree_of(commit), TREE) is not None
-        except CheckoutError:
+        except CheckoutError as exc:
+            if isinstance(exc.__cause__, OSError) and not isinstance(exc.__cause__, FileNotFoundError):
+                raise  # too many open files, say: that is no damage, and nothing may be dropped for it
             return False
 
     def refs(self) -> dict[str, ObjectID] | None:
