@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import copy
 import logging
 import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
 from gitopperd.api.guard import Attempted
+from gitopperd.plaintext import as_json, visible
 from libgitopper import Event, hookimpl
 from libgitopper.status import one_line
 
@@ -32,13 +33,24 @@ LEVELS = {
 """Level of each kind of event; all others are INFO. What makes a pass fail is told as ``failed``, too."""
 
 
-class JournalFormatter(logging.Formatter):
+class PlainFormatter(logging.Formatter):
+    r"""Text that is safe on a terminal. Only tracebacks have lines; a message has ``\n`` for them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text."""
+        # Else whoever names a file could write lines into the log that look like our own.
+        safe = copy.copy(record)
+        safe.msg, safe.args = visible(record.getMessage()), None
+        return visible(super().format(safe), keep="\n")
+
+
+class JournalFormatter(PlainFormatter):
     """One line for the journal, which adds time, host and process by itself."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, its priority first. A traceback's lines each carry the priority too."""
         priority = next((p for level, p in PRIORITIES if record.levelno >= level), 7)
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
 
 
 class JsonFormatter(logging.Formatter):
@@ -59,7 +71,7 @@ class JsonFormatter(logging.Formatter):
             entry["details"] = dict(event.details)
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False, default=str)
+        return as_json(entry, default=str)
 
 
 def set_up_logging(*, debug: bool, as_json: bool, journal: bool, stream: TextIO = sys.stderr) -> None:
@@ -70,7 +82,7 @@ def set_up_logging(*, debug: bool, as_json: bool, journal: bool, stream: TextIO 
     elif journal:
         handler.setFormatter(JournalFormatter("%(message)s"))
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+        handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)-7s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

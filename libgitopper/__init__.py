@@ -31,6 +31,7 @@ from libgitopper.explaining import Effect, Explanation, Standing
 from libgitopper.hooks import BrokenPlugin, Hooks, load_plugins
 from libgitopper.hookspecs import HOOK_API, hookimpl
 from libgitopper.inspection import Behind, Compared, Difference, Inspector
+from libgitopper.limits import Limits
 from libgitopper.model import (
     Attempt,
     Content,
@@ -138,6 +139,7 @@ __all__ = [
     "Installed",
     "Intent",
     "IntentKind",
+    "Limits",
     "Mapping",
     "MountRequest",
     "MountVerb",

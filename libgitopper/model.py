@@ -16,6 +16,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
+from libgitopper.limits import DEFAULT_LIMITS, Limits
 from libgitopper.safeguards import Check, DriftPolicy, Health, Verify
 from libgitopper.windows import Window
 
@@ -97,6 +98,8 @@ class Service:
     interval_seconds: float = 300.0
     timeout_seconds: float = 90.0
     """Longest that one external command or one network exchange for this service may take."""
+    limits: Limits = DEFAULT_LIMITS
+    """What its repository may ask of this host."""
     check: Check | None = None
     """What must accept a release before it is published."""
     health: Health | None = None
@@ -160,6 +163,11 @@ class Watch:
     def timeout_seconds(self) -> float:
         """The longest time that any of the services allows for a network exchange."""
         return max(service.timeout_seconds for service in self.services)
+
+    @property
+    def limits(self) -> Limits:
+        """The widest that any of the services allows: they share a store."""
+        return Limits.largest(service.limits for service in self.services)
 
 
 def watches(services: Iterable[Service], stores: Path) -> tuple[Watch, ...]:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import math
 import os
+import resource
 import select
 import shlex
 import signal
@@ -70,11 +71,13 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     stdin: int | IO[bytes] = subprocess.DEVNULL,
+    memory_bytes: int | None = None,
 ) -> Completed:
     """Run `argv` to its end and return how it ended; its whole process group goes with it.
 
     However much it prints, the last 64 KiB are kept and nothing is written to disk. It has ended
-    when its first process has: a grandchild that keeps the stream open does not hold us up.
+    when its first process has: a grandchild that keeps the stream open does not hold us up. With
+    `memory_bytes`, none of its processes gets more memory of its own than that (RLIMIT_DATA).
 
     Raises:
         CommandError: it could not be started, or had not ended after `timeout_seconds`.
@@ -82,6 +85,8 @@ def run(
     started = time.monotonic()
     with spawn(argv, cwd=cwd, env=env, stdin=stdin, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None  # noqa: S101 - it is a pipe by default
+        if memory_bytes is not None:
+            _limit_memory(process.pid, memory_bytes)
         output = _Tail(process.stdout.fileno())
         if not _follow(process, output, started + timeout_seconds):
             _signal_group(process.pid, signal.SIGTERM)
@@ -126,6 +131,12 @@ def spawn(
             if stream is not None:
                 with contextlib.suppress(OSError):  # unflushed input of a process that is gone
                     stream.close()
+
+
+def _limit_memory(pid: int, size: int) -> None:
+    # From outside: code that runs between fork and exec is not safe where there are threads.
+    with contextlib.suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_DATA, (size, size))
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

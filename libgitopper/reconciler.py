@@ -99,6 +99,7 @@ class Reconciler:
             stores=watch.stores,
             offline=offline,
             timeout_seconds=watch.timeout_seconds,
+            limits=watch.limits,
         )
         try:
             store = self._hooks.fetch(request)

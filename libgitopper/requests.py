@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from libgitopper.limits import DEFAULT_LIMITS, Limits
 from libgitopper.model import Content, Credentials, Intent, Release, Service
 from libgitopper.repository import FileChange, Store
 
@@ -35,6 +36,8 @@ class FetchRequest:
     """True: no network; answer with what the last successful fetch brought."""
     timeout_seconds: float = 90.0
     """Deadline for the whole exchange."""
+    limits: Limits = DEFAULT_LIMITS
+    """What upstream may send."""
 
 
 @frozen(kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from gitopperd.api.routes import IDENTITY, Handler
+from gitopperd.plaintext import as_json
 from gitopperd.work.daemon import UnknownService
 from libgitopper import GitopperError, Role, UnknownRevision
 
@@ -75,10 +75,4 @@ def answer(
 
 
 def _dumps(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # A path or a patch with bytes that are no UTF-8, as lone surrogates: JSON has escapes for them.
-        text = json.dumps(value)
-    return f"{text}\n"
+    return f"{as_json(value)}\n"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
@@ -17,6 +16,7 @@ from attrs import frozen
 
 from gitopperd.api.errors import error
 from gitopperd.api.routes import IDENTITY, Route
+from gitopperd.plaintext import as_json
 from libgitopper import Config, Event, Identity, Role, hookimpl
 
 __all__ = ["EVENTS", "ROUTES", "Events", "Watcher"]
@@ -178,8 +178,7 @@ def _frame(event: Event, now: datetime) -> Frame:
             "details": dict(details),
         }
         # One line: JSON escapes the line ends that would end the event.
-        text = json.dumps(data, ensure_ascii=False, default=str)
-        return f"event: {event.kind}\ndata: {text}\n\n".encode(errors="replace")
+        return f"event: {event.kind}\ndata: {as_json(data, default=str)}\n\n".encode()
 
     full = encode(event.details)
     if event.kind != "refused":

@@ -10,6 +10,7 @@ from libgitopper.config import keys as k
 from libgitopper.config.problems import Location, Problems, shown
 from libgitopper.config.reading import Found, Layers, Table, read_table
 from libgitopper.config.upstreams import Upstream
+from libgitopper.limits import Limits
 from libgitopper.model import Credentials, Mapping, Service, Source
 
 __all__ = ["Defaults", "Entry", "check_credentials", "read_entry"]
@@ -86,6 +87,11 @@ def read_entry(raw: object, where: Location, defaults: Defaults, problems: Probl
             keep=layers.value(k.KEEP),
             interval_seconds=layers.value(k.INTERVAL),
             timeout_seconds=layers.value(k.TIMEOUT),
+            limits=Limits(
+                file_bytes=layers.value(k.MAX_FILE),
+                release_bytes=layers.value(k.MAX_RELEASE),
+                fetch_bytes=layers.value(k.MAX_FETCH),
+            ),
             check=table.get(k.CHECK),
             health=table.get(k.HEALTH),
             verify=verify.value if verify else None,

@@ -23,9 +23,10 @@ from libgitopper.config.upstreams import upstream
 
 __all__ = [
     "ACTION", "AFTER", "BRANCH", "CHECK", "COMMAND", "CREDENTIALS", "DEFAULT_KEYS", "DIRS", "DIR_KEYS",
-    "DRIFT", "FILE", "HEALTH", "HOMES", "INNER", "INTERVAL", "KEEP", "LINK", "LOCAL", "MACHINE", "MOUNT",
-    "NO_REWIND", "OWN_KEYS", "PACKAGE", "PUBLISH", "READONLY", "RELOAD", "SERVICE", "SERVICE_KEYS",
-    "SSH_KEY", "SYSTEMD_ACTIONS", "TIMEOUT", "UPSTREAM", "USER", "VERIFY", "WINDOW",
+    "DRIFT", "FILE", "HEALTH", "HOMES", "INNER", "INTERVAL", "KEEP", "LINK", "LOCAL", "MACHINE",
+    "MAX_FETCH", "MAX_FILE", "MAX_RELEASE", "MOUNT", "NO_REWIND", "OWN_KEYS", "PACKAGE", "PUBLISH",
+    "READONLY", "RELOAD", "SERVICE", "SERVICE_KEYS", "SSH_KEY", "SYSTEMD_ACTIONS", "TIMEOUT",
+    "UPSTREAM", "USER", "VERIFY", "WINDOW",
 ]  # fmt: skip
 
 SYSTEMD_ACTIONS = ("reload", "restart", "reload-or-restart", "try-restart", "try-reload-or-restart")
@@ -44,10 +45,13 @@ USER = Key(name="user", kind="user", parse=n.user)
 RELOAD = Key(name="reload", kind="plugin", parse=n.plugin('"systemd" or "command"'))
 ACTION = Key(name="action", kind="action", parse=n.action, default="reload")
 COMMAND = Key(name="command", kind="list of strings", parse=v.argv('["/usr/sbin/nginx", "-s", "reload"]'))
+MAX_FILE = Key(name="max_file", kind="size", parse=v.size("1KiB", "1TiB"), default="100MiB")
+MAX_RELEASE = Key(name="max_release", kind="size", parse=v.size("1KiB", "100TiB"), default="1GiB")
+MAX_FETCH = Key(name="max_fetch", kind="size", parse=v.size("1MiB", "100TiB"), default="4GiB")
 
 DEFAULT_KEYS: tuple[Key[Any], ...] = (
     UPSTREAM, BRANCH, CREDENTIALS, SSH_KEY, INTERVAL, TIMEOUT, MOUNT, KEEP, PUBLISH, READONLY, USER,
-    RELOAD, ACTION, COMMAND, VERIFY, NO_REWIND, DRIFT, WINDOW,
+    RELOAD, ACTION, COMMAND, MAX_FILE, MAX_RELEASE, MAX_FETCH, VERIFY, NO_REWIND, DRIFT, WINDOW,
 )  # fmt: skip
 """The keys of [global], which a service can have as well."""
 

@@ -17,12 +17,14 @@ from libgitopper.config.problems import BadValueError, shown
 __all__ = [
     "absolute_path", "argv", "boolean", "duration", "each", "format_duration", "integer", "link",
     "matching", "mount", "one_of", "one_or_more", "parse_duration", "refuse_unprintable", "secret_file",
-    "string", "tables",
+    "size", "string", "tables",
 ]  # fmt: skip
 
 T = TypeVar("T")
 
 UNITS_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+UNITS_BYTES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_SIZE = re.compile(r"([0-9]{1,9})(KiB|MiB|GiB|TiB)")
 _DURATION = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m(?!s))?(?:([0-9]+)s)?(?:([0-9]+)ms)?")
 
 
@@ -96,6 +98,29 @@ def duration(minimum: str, maximum: str) -> Callable[[object], float]:
             short = "short" if seconds < low else "long"
             raise BadValueError(f'{shown(value)} is too {short}; write "{minimum}" to "{maximum}"')
         return seconds
+
+    return read
+
+
+def _parse_size(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise BadValueError(f'{shown(text)} is not a size; write "100MiB" or "2GiB"')
+    return int(match[1]) * UNITS_BYTES[match[2]]
+
+
+def size(minimum: str, maximum: str) -> Callable[[object], int]:
+    """Return a reader of sizes between two others; what is read is in bytes."""
+    low, high = _parse_size(minimum), _parse_size(maximum)
+
+    def read(value: object) -> int:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            raise BadValueError(f'{shown(value)} has no unit; write "100MiB" or "2GiB", with quotes')
+        bytes_ = _parse_size(string(value, '"100MiB" or "2GiB"'))
+        if not low <= bytes_ <= high:
+            much = "little" if bytes_ < low else "much"
+            raise BadValueError(f'{shown(value)} is too {much}; write "{minimum}" to "{maximum}"')
+        return bytes_
 
     return read
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libgitopper import ConfigError
+from libgitopper import ConfigError, Limits
 from libgitopper.config import parse_config, safeguards
-from libgitopper.model import Service
+from libgitopper.model import Service, watches
 from libgitopper.safeguards import Check, DriftPolicy, Health, Verify
 from tests.unit.test_config_fuzz import VALUES, toml, well_said
 from tests.unit.test_config_fuzz import parse as answer_to
@@ -439,3 +439,15 @@ def test_an_order_that_is_accepted_can_be_followed(drawn):
     for _ in found:
         ready |= {service.name for service in found if ready.issuperset(service.after)}
     assert ready == {service.name for service in found}
+
+
+def test_limits_are_inherited_one_by_one():
+    service = the_service('max_file = "1MiB"', defaults='max_file = "2MiB"\nmax_release = "3GiB"\n')
+    assert service.limits == Limits(file_bytes=1 << 20, release_bytes=3 << 30)
+    assert the_service().limits == Limits()
+
+
+def test_services_that_share_a_store_share_the_widest_limits():
+    text = GLOBAL + entry('max_fetch = "1MiB"', 'max_file = "1GiB"') + entry('max_fetch = "8GiB"', name="b")
+    (watch,) = watches(services(text), Path("/stores"))
+    assert watch.limits == Limits(file_bytes=1 << 30, fetch_bytes=8 << 30)

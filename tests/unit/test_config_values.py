@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libgitopper.config import format_duration, parse_duration
+from libgitopper.config import format_duration, parse_duration, values
 from libgitopper.config.names import branch
 from libgitopper.config.problems import BadValueError
 from libgitopper.config.upstreams import upstream
@@ -150,3 +150,35 @@ def test_a_link_that_is_accepted_stays_in_the_repository(text):
         return
     assert link(path) == path
     assert not {"", ".", "..", ".git"} & set(path.split("/"))
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"),
+    [("1KiB", 1024), ("100MiB", 100 << 20), ("2GiB", 2 << 30), ("1TiB", 1 << 40), ("064KiB", 65536)],
+)
+def test_a_size_is_read_in_bytes(text, bytes_):
+    assert values.size("1KiB", "1TiB")(text) == bytes_
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", "100", "100 MiB", "100mib", "100MB", "100M", "-1MiB", "1.5GiB", "1_0MiB", "MiB", "1PiB",
+        "1MiB\n", "\u0661MiB", "9999999999KiB", True, None, [], {},
+    ],
+)  # fmt: skip
+def test_what_is_no_size_is_refused(value):
+    with pytest.raises(BadValueError, match=r'write "100MiB" or "2GiB"$'):
+        values.size("1KiB", "1TiB")(value)
+
+
+@pytest.mark.parametrize("value", [100, 1.5])
+def test_a_size_without_a_unit_is_told_apart(value):
+    with pytest.raises(BadValueError, match=r'has no unit; write "100MiB" or "2GiB", with quotes$'):
+        values.size("1KiB", "1TiB")(value)
+
+
+@pytest.mark.parametrize(("value", "much"), [("1KiB", "little"), ("2GiB", "much"), ("0MiB", "little")])
+def test_a_size_beyond_its_bounds_is_refused(value, much):
+    with pytest.raises(BadValueError, match=f'is too {much}; write "1MiB" to "1GiB"$'):
+        values.size("1MiB", "1GiB")(value)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from gitopperd.logs import EventLog, JournalFormatter, JsonFormatter
+from gitopperd.logs import EventLog, JournalFormatter, JsonFormatter, PlainFormatter
 from gitopperd.metrics import Meters
 from gitopperd.notify import Notifier
 from gitopperd.work.asked import Asked
@@ -79,9 +79,34 @@ def record(message: str, level: int = logging.INFO, **extra: object) -> logging.
 def test_each_line_for_the_journal_has_its_priority() -> None:
     formatter = JournalFormatter("%(message)s")
     assert formatter.format(record("all is well")) == "<6>all is well"
-    assert formatter.format(record("one\ntwo", logging.ERROR)) == "<3>one\n<3>two"
+    made = record("failed", logging.ERROR)
+    error = ValueError("one\x1b[2J\u202e")
+    made.exc_info = (ValueError, error, None)
+    lines = formatter.format(made).split("\n")
+    assert lines[0] == "<3>failed"
+    assert lines[-1] == "<3>ValueError: one\\x1b[2J\\u202e"
+    assert all(line.startswith("<3>") for line in lines)
     assert formatter.format(record("hm", logging.WARNING)) == "<4>hm"
     assert formatter.format(record("hm", logging.DEBUG)) == "<7>hm"
+
+
+HOSTILE = "x\n<3>all is lost\r\x1b[31m\x9b2J\x85\u2028\u202egpj.exe\U000e0041\udcff"
+
+
+def test_no_name_from_a_repository_can_forge_a_line_of_the_log_or_reach_a_terminal() -> None:
+    made = record("path %s")
+    made.args = (HOSTILE,)
+    line = PlainFormatter("%(message)s").format(made)
+    assert line == (r"path x\n<3>all is lost\r\x1b[31m\x9b2J\x85\u2028\u202egpj.exe\U000e0041\udcff")
+    assert JournalFormatter("%(message)s").format(made) == f"<6>{line}"
+    assert made.getMessage() == f"path {HOSTILE}"  # other handlers get what was said
+
+
+def test_json_is_printable_whatever_it_holds_and_means_the_same() -> None:
+    event = Event(kind="failed", service="web", details={"error": HOSTILE})
+    line = JsonFormatter().format(record(HOSTILE, event=event))
+    assert line.isprintable()
+    assert json.loads(line)["message"] == json.loads(line)["details"]["error"] == HOSTILE
 
 
 def test_an_event_is_one_json_object_with_its_members() -> None:

@@ -6,6 +6,7 @@ import random
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dulwich.object_format import DEFAULT_OBJECT_FORMAT
@@ -190,14 +191,14 @@ def test_packs_stay_few_and_each_byte_is_copied_a_few_times_only(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied = 0
-    merge: Callable[..., None] = packs._merge
+    merge: Callable[..., Any] = packs.merge
 
-    def counted(bases: list[Path], target: Path) -> None:
+    def counted(bases: list[Path], target: Path) -> Any:
         nonlocal copied
         copied += sum(base.with_suffix(".pack").stat().st_size for base in bases)
-        merge(bases, target)
+        return merge(bases, target)
 
-    monkeypatch.setattr(packs, "_merge", counted)
+    monkeypatch.setattr(packs, "merge", counted)
     brought = 0
     for number in range(400):
         data = packed(b"%d" % number * 20)

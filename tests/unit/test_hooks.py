@@ -35,6 +35,7 @@ from libgitopper import (
     Store,
     hookimpl,
     hookspecs,
+    limits,
     load_plugins,
     repository,
     requests,
@@ -367,7 +368,7 @@ def current_api() -> dict[str, Any]:
     """Everything that a plugin's code relies on."""
     specs = {name: getattr(hookspecs.Specs, name) for name in hookspecs.HOOKS}
     values = [AuthRequest, Identity, Grant, UnixPeer, TlsPeer]
-    for module in (requests, repository, safeguards):
+    for module in (requests, repository, safeguards, limits):
         values += [v for name in module.__all__ if attrs.has(v := getattr(module, name))]
     return {
         "version": HOOK_API,

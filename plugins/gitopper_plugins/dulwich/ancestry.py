@@ -23,6 +23,8 @@ __all__ = ["commits", "is_ancestor"]
 SLOP = 16
 """How far to look on among what is excluded, for commits whose clock was wrong. Git takes 5."""
 
+MOST_BYTES = 64 * 1024 * 1024
+"""How much of commits is held at a time; 1,000 ordinary ones are less than one."""
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -76,6 +78,8 @@ class _Walk:
     """All that were ever wanted."""
     _taken: dict[str, Commit] = field(factory=dict)
     """Those that `take` keeps; one that turns out to be excluded goes again."""
+    _held: int = 0
+    """Bytes of the commits in the queue, and of all that were ever taken."""
 
     def __iter__(self) -> Iterator[Commit]:
         while self._waiting:
@@ -121,12 +125,14 @@ class _Walk:
             commit = self._step()
             if commit is not None:
                 self._taken[commit.revision] = commit
+                self._hold(len(commit.raw))
                 oldest = min(oldest, commit.at)
         return self._taken
 
     def _step(self) -> Commit | None:
         """Take the newest of all, and queue its parents; None when it is excluded."""
         _, _, commit = heapq.heappop(self._queue)
+        self._held -= len(commit.raw)
         if commit.revision in self.excluded:
             self.exclude(commit.parents)
             return None
@@ -140,8 +146,15 @@ class _Walk:
         if raw is None:
             return False
         commit = read_commit(revision, raw)
+        self._hold(len(raw))
         heapq.heappush(self._queue, (-commit.at.timestamp(), revision, commit))
         return True
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        if self._held > MOST_BYTES:
+            why = f"the commits that are to be compared have more than {MOST_BYTES} bytes"
+            raise CheckoutError(why, retryable=False)
 
 
 def _children_first(found: Mapping[str, Commit]) -> list[Commit]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dulwich.objects import ObjectID
+from dulwich.pack import Pack
 
 from gitopper_plugins.dulwich import layout
 from gitopper_plugins.dulwich.channel import Deadline
+from gitopper_plugins.dulwich.objects import TooLarge, size_in
 from gitopper_plugins.dulwich.packs import receive
 from gitopper_plugins.dulwich.pkt import GarbledError, RefusedError
 from gitopper_plugins.dulwich.protocol import Haves, pack_of
@@ -33,10 +35,16 @@ def bring_blobs(store: SharedStore, blobs: Collection[ObjectID], service: Servic
 
     Raises:
         SourceError: some are missing, and upstream can't give them now.
+        TooLarge: one has more bytes than the service allows; nothing of it is kept.
     """
     missing = store.objects.missing(blobs)
     if not missing:
         return
+    limits = service.limits
+    for oid in missing:
+        # It was sent before, and not kept: it need not be sent again to be refused again.
+        if (known := store.too_large.get(oid, 0)) > limits.file_bytes:
+            raise TooLarge(oid, known, limits.file_bytes)
     source = service.source
     deadline = Deadline.after(service.timeout_seconds)
     with explained(store.upstream, service.timeout_seconds):
@@ -45,11 +53,30 @@ def bring_blobs(store: SharedStore, blobs: Collection[ObjectID], service: Servic
             # No haves: a server that knows our commits takes their files for known, too.
             with store.transport.session(source.credentials, deadline) as session:
                 chunks = pack_of(session, wants, Haves(), filtered=False)
-                receive(store.path, chunks, promisor=layout.is_partial(store.path))
+                receive(
+                    store.path,
+                    chunks,
+                    promisor=layout.is_partial(store.path),
+                    limits=limits,
+                    timeout_seconds=service.timeout_seconds,
+                    judge=_judge(store, wants, limits.file_bytes),
+                )
     if missing := store.objects.missing(missing):
         raise SourceError(
             f"{store.upstream}: it does not give {len(missing)} file contents, as {missing[0].decode()}"
         )
+
+
+def _judge(store: SharedStore, wants: Collection[ObjectID], limit: int) -> Callable[[Pack], None]:
+    """Return what refuses a pack in which one of `wants` has more than `limit` bytes."""
+
+    def judge(pack: Pack) -> None:
+        for oid in wants:
+            if oid in pack and (size := size_in(pack, oid)) > limit:
+                store.refuse(oid, size)
+                raise TooLarge(oid, size, limit)
+
+    return judge
 
 
 @contextlib.contextmanager

@@ -7,25 +7,24 @@ Until the rename there is no release, whatever happens; after it, it is complete
 a crash before it is swept away by the next checkout or `discard`.
 """
 
-# ruff: noqa: PTH102, PTH101, PTH211, PTH115, PTH123 - paths are bytes: names in git need not be UTF-8
+# ruff: noqa: PTH102, PTH101, PTH211, PTH123 - paths are bytes: names in git need not be UTF-8
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import pwd
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from attrs import frozen
-from dulwich.objects import ObjectID
 
+from gitopper_plugins.dulwich import ondisk
 from gitopper_plugins.dulwich.blobs import bring_blobs
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.gitindex import IndexEntry, present
-from gitopper_plugins.dulwich.objects import BLOB
+from gitopper_plugins.dulwich.objects import BLOB, TooLarge
 from gitopper_plugins.dulwich.releases import SCRATCH
 from gitopper_plugins.dulwich.scratch import (
     hold,
@@ -45,6 +44,7 @@ from gitopper_plugins.dulwich.tree import (
     check_symlink,
     items,
     kind_of,
+    refused,
 )
 from gitopper_plugins.dulwich.worktree import WorkTree
 from libgitopper import CheckoutError, Content, Release, Service, StepError
@@ -112,13 +112,32 @@ class _Ready:
 
     items: Sequence[Item]
     owner: _Owner | None
+    largest: int
+    """The most bytes that a file may have."""
 
 
 def _ready(store: SharedStore, service: Service, content: Content) -> _Ready:
     owner = _owner(service)
     found = items(store.objects, service, content)
-    bring_blobs(store, [item.id for item in found if item.mode not in (DIRECTORY, SUBMODULE)], service)
-    return _Ready(found, owner)
+    _bring_contents(store, service, [item for item in found if item.mode not in (DIRECTORY, SUBMODULE)])
+    return _Ready(found, owner, service.limits.file_bytes)
+
+
+def _bring_contents(store: SharedStore, service: Service, files: Sequence[Item]) -> None:
+    """See to it that the contents of `files` are in the store, and are not more than the service allows."""
+    limits = service.limits
+    try:
+        bring_blobs(store, [item.id for item in files], service)
+        total = sum(store.objects.size(item.id, limits.file_bytes) for item in files)
+    except TooLarge as exc:
+        path = next(item.path for item in files if item.id == exc.oid)
+        why = f"it has {exc.size} bytes, more than `max_file` allows, which is {exc.limit}"
+        raise refused(path, why) from exc
+    if total > limits.release_bytes:
+        why = (
+            f"its files have {total} bytes, more than `max_release` allows, which is {limits.release_bytes}"
+        )
+        raise CheckoutError(f"the release is refused: {why}", retryable=False)
 
 
 def _bring(store: SharedStore, service: Service, content: Content, tree: WorkTree) -> None:
@@ -158,7 +177,7 @@ def _write(store: SharedStore, top: Path, ready: _Ready) -> list[IndexEntry]:
     for parent in _parents(ready.items):
         _directory(root + b"/" + parent)
     for item in ready.items:
-        _write_item(store, root + b"/" + item.path, item)
+        _write_item(store, root + b"/" + item.path, item, ready.largest)
     entries = []
     for item in ready.items:
         path = root + b"/" + item.path
@@ -179,11 +198,11 @@ def _parents(found: Sequence[Item]) -> list[bytes]:
     return sorted(above)
 
 
-def _write_item(store: SharedStore, path: bytes, item: Item) -> None:
+def _write_item(store: SharedStore, path: bytes, item: Item, limit: int) -> None:
     if item.mode in (DIRECTORY, SUBMODULE):
         _directory(path)
         return
-    data = store.objects.read(item.id, BLOB)
+    data = store.objects.read(item.id, BLOB, limit)
     if item.mode == SYMLINK:
         check_symlink(item, data)
         os.symlink(data, path)
@@ -214,27 +233,20 @@ def _follow(store: SharedStore, service: Service, content: Content, tree: WorkTr
             tree.follow(store.objects, service, content.revision)
             return
     # The store was made anew, or somebody pruned: tell it of the release again.
-    found = items(store.objects, service, content)
-    entries = [_observed(tree.release, item) for item in found if item.mode != DIRECTORY]
+    found = [item for item in items(store.objects, service, content) if item.mode != DIRECTORY]
+    with ondisk.open_top(tree.release) as top:
+        entries = [_observed(top, item) for item in found]
     tree.install(store.objects, service, content.revision, entries)
     replace_file(tree.release / ".git", tree.link)
 
 
-def _observed(release: Path, item: Item) -> IndexEntry:
-    """The entry for what should be at a path; with its stat data only if it really is."""
-    path = os.fsencode(release) + b"/" + item.path
-    with contextlib.suppress(OSError):
-        stat = os.lstat(path)
-        if kind_of(stat.st_mode) == kind_of(item.mode) and _hash(path, item) == item.id:
+def _observed(top: int, item: Item) -> IndexEntry:
+    """The entry for what should be at a path; with its stat data only if it really is.
+
+    The files may belong to a user who swaps one for a fifo, or a directory for a symlink, right now.
+    """
+    with contextlib.suppress(OSError, ondisk.Moved):
+        stat, oid = ondisk.identify(top, os.fsdecode(item.path))
+        if kind_of(stat.st_mode) == kind_of(item.mode) and oid == item.id:
             return present(item.path, item.mode, item.id, stat)
     return present(item.path, item.mode, item.id, None)
-
-
-def _hash(path: bytes, item: Item) -> ObjectID:
-    if item.mode == SYMLINK:
-        data = os.readlink(path)
-    else:
-        with open(path, "rb") as file:
-            data = file.read()
-    head = f"blob {len(data)}\0".encode()
-    return ObjectID(hashlib.sha1(head + data, usedforsecurity=False).hexdigest().encode())

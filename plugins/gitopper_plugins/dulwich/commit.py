@@ -9,6 +9,8 @@ from libgitopper import Commit
 
 __all__ = ["read_commit"]
 
+MOST_WORDS = 500
+"""How much of a name or a subject is kept; nobody reads on."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_SECONDS = int((datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH).total_seconds())
 _PARENT = re.compile(rb"parent ([0-9a-f]{40})\Z")
@@ -26,7 +28,7 @@ def read_commit(revision: str, raw: bytes) -> Commit:
         parents=_parents(lines),
         author=name,
         at=_EPOCH + timedelta(seconds=min(seconds, _LATEST_SECONDS)),
-        subject=message.lstrip(b"\n").partition(b"\n")[0].strip().decode(errors="replace"),
+        subject=message.lstrip(b"\n").partition(b"\n")[0].strip().decode(errors="replace")[:MOST_WORDS],
         raw=raw,
     )
 
@@ -49,4 +51,4 @@ def _ident(lines: list[bytes], key: bytes) -> tuple[str, int]:
     if not found:
         return "", 0
     name = found["name"].strip() or found["mail"].strip()
-    return name.decode(errors="replace"), int(found["seconds"] or 0)
+    return name.decode(errors="replace")[:MOST_WORDS], int(found["seconds"] or 0)

@@ -126,6 +126,8 @@ def _between(
         here, there = _children(objects, path, old), _children(objects, path, new)
         names = here.keys() | there.keys()
         waiting.extend((path + b"/" + name, here.get(name), there.get(name)) for name in names)
+        if len(waiting) > 2 * MAX_ITEMS:
+            raise refused(top, f"more than {MAX_ITEMS} files of it differ")
 
 
 def _children(objects: Objects, path: bytes, version: Version | None) -> dict[bytes, Version]:

@@ -72,7 +72,7 @@ def _bring(store: SharedStore, service: Service, findings: Iterable[Finding]) ->
         bring_blobs(
             store, blobs, evolve(service, timeout_seconds=min(service.timeout_seconds, FETCH_SECONDS))
         )
-    except SourceError as exc:
+    except (SourceError, CheckoutError) as exc:
         log.info("%s: the patch of its drift can't show what was there before: %s", service.name, exc)
 
 
@@ -105,7 +105,7 @@ def _before(objects: Objects, version: Version) -> Side:
     if version.mode == SUBMODULE:
         return Side(version.mode, version.id)
     try:
-        return Side(version.mode, version.id, objects.find(version.id, BLOB))
+        return Side(version.mode, version.id, objects.find(version.id, BLOB, LIMIT_BYTES))
     except CheckoutError as exc:
         log.warning("%s", exc)
         return Side(version.mode, version.id)

@@ -1,24 +1,29 @@
-"""Reading objects of a store, from any thread, also while packs come and go."""
+"""Reading objects of a store, from any thread, also while packs come and go.
+
+Nothing is read before it is known how much memory and time that takes: whoever made a pack may mean harm.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from attrs import define, field, frozen
 from dulwich.errors import ChecksumMismatch
 from dulwich.object_store import DiskObjectStore
-from dulwich.objects import ObjectID, sha_to_hex
-from dulwich.pack import PackFileDisappeared
+from dulwich.objects import ObjectID, RawObjectID, hex_to_sha, sha_to_hex
+from dulwich.pack import Pack, PackFileDisappeared, UnresolvedDeltas, apply_delta
 
-from libgitopper import CheckoutError
+from gitopper_plugins.dulwich.packentry import DamagedError, Link, chain
+from libgitopper import CheckoutError, Limits
 
-__all__ = ["BLOB", "COMMIT", "TAG", "TREE", "Entry", "Objects"]
+__all__ = ["BLOB", "COMMIT", "MAX_ENTRIES", "TAG", "TREE", "Entry", "Objects", "TooLarge", "size_in"]
 
 COMMIT, TREE, BLOB, TAG = 1, 2, 3, 4
 _KINDS = {COMMIT: "commit", TREE: "tree", BLOB: "blob", TAG: "tag"}
@@ -28,10 +33,32 @@ _DELTA_CACHE_BYTES = 4 * 1024 * 1024
 _ATTEMPTS = 3
 # What dulwich raises when it meets a file that is not what it should be.
 _DAMAGE = (
-    zlib.error, struct.error, BufferError, ValueError, IndexError, AssertionError, ChecksumMismatch, OSError
+    zlib.error, struct.error, BufferError, ValueError, IndexError, AssertionError, ChecksumMismatch,
+    UnresolvedDeltas, DamagedError, OSError,
 )  # fmt: skip
 
+MAX_ENTRIES = 200_000
+"""How many entries of one directory are read."""
+_MOST_BYTES = {COMMIT: 1 << 20, TREE: 64 << 20, TAG: 1 << 20, BLOB: Limits().file_bytes}
+"""The largest objects that are read; a directory of `MAX_ENTRIES` long names is smaller. For files a
+service may say otherwise."""
+# Deltas that make more than so many times the largest object on the way to one are no honest ones.
+_MOST_WORK = 64
+# Up to this, dulwich's cache of bases pays; beyond, one delta at a time takes less memory.
+_LIGHT_BYTES = 4 * 1024 * 1024
+_MODE = re.compile(rb"[0-7]{1,6}")
+
 T = TypeVar("T")
+
+
+class TooLarge(CheckoutError):  # noqa: N818 - it reads as what it is at the raise
+    """An object is larger than it may be; it was not read."""
+
+    def __init__(self, oid: ObjectID, size: int, limit: int) -> None:
+        self.oid, self.size, self.limit = oid, size, limit
+        super().__init__(
+            f"object {oid.decode()} has {size} bytes, and may have {limit} at most", retryable=False
+        )
 
 
 @frozen
@@ -57,6 +84,8 @@ class Objects:
     path: Path
     """The bare git directory."""
     _store: DiskObjectStore = field(init=False)
+    _packs: Sequence[Pack] = field(init=False, default=())
+    """As of the last look into the directory."""
     _lock: threading.RLock = field(init=False, factory=threading.RLock)
 
     def __attrs_post_init__(self) -> None:
@@ -65,17 +94,39 @@ class Objects:
     def close(self) -> None:
         """Release the open files; reading opens them again."""
         with self._lock:
+            self._packs = ()
             self._store.close()
 
-    def find(self, oid: ObjectID, kind: int) -> bytes | None:
+    def find(self, oid: ObjectID, kind: int, limit: int | None = None) -> bytes | None:
         """The content of an object; None when it is not here, or of another kind.
 
+        Args:
+            oid: its id.
+            kind: what it should be.
+            limit: the most bytes that it may have; None for what anybody needs of its kind.
+
         Raises:
-            CheckoutError: it is here, and damaged.
+            CheckoutError: it is here, and damaged, or `TooLarge`.
         """
+        limit = _MOST_BYTES[kind] if limit is None else limit
+        return self._reading(oid, lambda: self._find(oid, kind, limit))
+
+    def size(self, oid: ObjectID, limit: int) -> int:
+        """How many bytes an object has, without reading it.
+
+        Raises:
+            CheckoutError: it is not here, or damaged, or `TooLarge`: it has more than `limit`.
+        """
+        size = self._reading(oid, lambda: self._size(oid))
+        if size is None:
+            raise CheckoutError(f"object {oid.decode()} is not in {self.path}")
+        if size > limit:
+            raise TooLarge(oid, size, limit)
+        return size
+
+    def _reading(self, oid: ObjectID, look: Callable[[], T]) -> T | None:
         try:
-            with self._lock:
-                found, data = self._store.get_raw(oid)
+            return self._afresh(look, first=False)
         except KeyError:
             return None
         except _DAMAGE as exc:
@@ -83,15 +134,43 @@ class Objects:
                 f"object {oid.decode()} in {self.path} can't be read: {type(exc).__name__}: {exc};"
                 " if the disk is sound, move that store away, and it is fetched anew"
             ) from exc
-        return data if found == kind else None
 
-    def read(self, oid: ObjectID, kind: int) -> bytes:
-        """The content of an object.
+    def _find(self, oid: ObjectID, kind: int, limit: int) -> bytes | None:
+        pack = self._pack_of(oid)
+        if pack is None:
+            found, data = self._store.get_raw(oid)  # somebody wrote it here: it was not sent
+            if found == kind and len(data) > limit:
+                raise TooLarge(oid, len(data), limit)
+            return data if found == kind else None
+        links = _chain(pack, oid)
+        if links[-1].kind != kind:
+            return None
+        _check_bounds(oid, links, limit)
+        if len(links) == 1 or sum(link.packed + link.size for link in links) <= _LIGHT_BYTES:
+            return pack.get_raw(hex_to_sha(oid))[1]
+        return _resolved(pack, links)
+
+    def _size(self, oid: ObjectID) -> int:
+        pack = self._pack_of(oid)
+        return len(self._store.get_raw(oid)[1]) if pack is None else size_in(pack, oid)
+
+    def _pack_of(self, oid: ObjectID) -> Pack | None:
+        """The pack that has `oid`; looked for again when those that are known have not."""
+        for look_again in (True, False):
+            for pack in self._packs:
+                if oid in pack:
+                    return pack
+            if look_again:
+                self.refresh()
+        return None
+
+    def read(self, oid: ObjectID, kind: int, limit: int | None = None) -> bytes:
+        """The content of an object; see `find`.
 
         Raises:
-            CheckoutError: it is not here, or damaged.
+            CheckoutError: it is not here, or damaged, or `TooLarge`.
         """
-        data = self.find(oid, kind)
+        data = self.find(oid, kind, limit)
         if data is None:
             raise CheckoutError(f"{_KINDS[kind]} {oid.decode()} is not in {self.path}")
         return data
@@ -113,15 +192,18 @@ class Objects:
         """The entries of a tree, as they are: not checked in any way.
 
         Raises:
-            CheckoutError: the tree is not here, or damaged.
+            CheckoutError: the tree is not here, or damaged, or has more than `MAX_ENTRIES`.
         """
         data = self.read(tree, TREE)
-        found = []
+        found: list[Entry] = []
         position = 0
         while position < len(data):
             space, end = data.find(b" ", position), data.find(b"\0", position)
-            if not position < space < end or end + 20 > len(data):
+            if not _MODE.fullmatch(data, position, max(space, 0)) or not space < end < len(data) - 20:
                 raise CheckoutError(f"tree {tree.decode()} in {self.path} is malformed", retryable=False)
+            if len(found) == MAX_ENTRIES:
+                why = f"tree {tree.decode()} has more than {MAX_ENTRIES} entries; split that directory"
+                raise CheckoutError(why, retryable=False)
             oid = sha_to_hex(data[end + 1 : end + 21])  # type: ignore[arg-type]
             found.append(Entry(data[space + 1 : end], int(data[position:space], 8), oid))
             position = end + 21
@@ -131,11 +213,10 @@ class Objects:
         """Those of `oids` that are not here, each once, in order."""
 
         def look() -> list[ObjectID]:
-            packs = self._store.packs
             return [
                 oid
                 for oid in dict.fromkeys(oids)
-                if not any(oid in pack for pack in packs) and not self._store.contains_loose(oid)
+                if not any(oid in pack for pack in self._packs) and not self._store.contains_loose(oid)
             ]
 
         return self._afresh(look)
@@ -148,16 +229,56 @@ class Objects:
     def refresh(self) -> None:
         """See the packs that came, and let go of those that went."""
         with self._lock:
-            self._store.packs  # noqa: B018 - reading it looks into the directory
+            self._packs = self._store.packs
 
-    def _afresh(self, look: Callable[[], T]) -> T:
-        """Look through all packs, and once more when `git gc` takes one away meanwhile."""
+    def _afresh(self, look: Callable[[], T], *, first: bool = True) -> T:
+        """Look, and once more when `git gc` takes a pack away meanwhile; `first` look for new packs."""
         with self._lock:
-            for _ in range(_ATTEMPTS):
-                self.refresh()
-                with contextlib.suppress(PackFileDisappeared):
+            for attempt in range(_ATTEMPTS):
+                if first or attempt:
+                    self.refresh()
+                with contextlib.suppress(PackFileDisappeared, FileNotFoundError):
                     return look()
         raise CheckoutError(f"the packs of {self.path} change all the time; is git gc running?")
+
+
+def size_in(pack: Pack, oid: ObjectID) -> int:
+    """How many bytes an object of `pack` has, without reading it.
+
+    Raises:
+        DamagedError: the pack is not sound.
+        KeyError: it does not have the object.
+    """
+    return _chain(pack, oid)[0].size
+
+
+def _chain(pack: Pack, oid: ObjectID) -> Sequence[Link]:
+    index = pack.index
+    offset = index.object_offset(hex_to_sha(oid))
+    return chain(pack.data.path, offset, lambda base: index.object_offset(RawObjectID(base)))
+
+
+def _check_bounds(oid: ObjectID, links: Sequence[Link], limit: int) -> None:
+    if links[0].size > limit:
+        raise TooLarge(oid, links[0].size, limit)
+    # Honest deltas are smaller than what they make, and lead from one version of a file to the next.
+    largest = max(max(link.size, 2 * link.packed) for link in links)
+    if largest > 2 * limit or sum(link.size for link in links) > _MOST_WORK * limit:
+        why = f"object {oid.decode()} is packed in a way that takes too much to unpack"
+        raise CheckoutError(why, retryable=False)
+
+
+def _resolved(pack: Pack, links: Sequence[Link]) -> bytes:
+    """Read the base, and apply the deltas: never more than one of them is in memory."""
+    *deltas, base = (link.offset for link in links)
+    data = _unpacked(pack, base)
+    for offset in reversed(deltas):
+        data = b"".join(apply_delta(data, _unpacked(pack, offset)))
+    return data
+
+
+def _unpacked(pack: Pack, offset: int) -> bytes:
+    return b"".join(pack.data.get_unpacked_object_at(offset).decomp_chunks)
 
 
 def _headers(commit: bytes) -> Iterator[tuple[bytes, bytes]]:

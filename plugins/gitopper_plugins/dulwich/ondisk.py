@@ -24,7 +24,17 @@ from dulwich.objects import ObjectID
 
 from gitopper_plugins.dulwich.tree import DIRECTORY, MAX_DEPTH, MAX_ITEMS, kind_of
 
-__all__ = ["Contents", "Moved", "Survey", "TooMany", "mount_points", "open_top", "read", "survey"]
+__all__ = [
+    "Contents",
+    "Moved",
+    "Survey",
+    "TooMany",
+    "identify",
+    "mount_points",
+    "open_top",
+    "read",
+    "survey",
+]
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK_BYTES = 1024 * 1024
@@ -160,6 +170,18 @@ def read(top: int, path: str, *, limit: int) -> Contents:
         if exc.errno in (*_GONE, errno.EINVAL):  # EINVAL: no symlink any more
             raise Moved from exc
         raise
+
+
+def identify(top: int, path: str) -> tuple[os.stat_result, ObjectID]:
+    """The stat of the plain file or symlink at `path`, and the id that git gives its content.
+
+    Raises:
+        Moved: neither is there.
+        OSError: it can't be read.
+    """
+    with _parent(top, path) as (parent, name):
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    return status, read(top, path, limit=0).id
 
 
 def _read_file(descriptor: int, limit: int) -> Contents:

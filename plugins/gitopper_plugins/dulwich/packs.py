@@ -2,9 +2,10 @@
 
 Each fetch brings one pack. A pack costs four open files, and each lookup asks every pack; so small
 ones are merged now and then, in a way that copies each byte only a few times over the years
-(pack sizes grow geometrically, as with `git repack --geometric`). A merge copies the compressed
-entries as they are and adjusts the distances between deltas and their bases; so it costs
-about as much as copying the files.
+(pack sizes grow geometrically, as with `git repack --geometric`).
+
+What upstream sends is not trusted. There is a limit to its size; and what would take much memory or time is
+indexed by another process, which has a limit of both.
 
 The order of steps is git's: ``.pack``, ``.promisor``, and ``.idx`` last, since that makes the pack visible.
 """
@@ -12,33 +13,24 @@ The order of steps is git's: ``.pack``, ``.promisor``, and ``.idx`` last, since 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import mmap
 import os
 import shutil
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from attrs import define, field
 from dulwich.object_format import DEFAULT_OBJECT_FORMAT
-from dulwich.pack import (
-    OFS_DELTA,
-    REF_DELTA,
-    Pack,
-    PackData,
-    UnresolvedDeltas,
-    pack_object_header,
-    write_pack_index_v2,
-)
+from dulwich.pack import Pack, PackData, UnresolvedDeltas, write_pack_index_v2
 
+from gitopper_plugins.dulwich.merging import merge
+from gitopper_plugins.dulwich.packentry import DamagedError, weight
 from gitopper_plugins.dulwich.pkt import GarbledError
 from gitopper_plugins.dulwich.scratch import scratch, sync_directory
 from gitopper_plugins.dulwich.transport import git_environment
-from libgitopper import CommandError, run
+from libgitopper import CommandError, Limits, run
 
 __all__ = ["SCRATCH", "consolidate", "drop_damaged", "index_pack", "receive"]
 
@@ -47,38 +39,82 @@ log = logging.getLogger(__name__)
 SCRATCH = "scratch-"
 # Above this, indexing is left to git, or to a process of its own: it would hold up our threads.
 LARGE_BYTES = 512 * 1024
+UNPACKED_BYTES = 8 * 1024 * 1024
+"""The same, for what a pack stands for when it is unpacked."""
 INDEX_TIMEOUT_SECONDS = 3600.0
+INDEX_MEMORY_BYTES = 256 * 1024 * 1024
+"""What indexing may take beside the files of a pack: git needs less than 100 bytes for each object."""
+FILES_IN_MEMORY = 4
+"""A delta, its base, and what they make; and one to spare."""
 MAX_SMALL_PACKS = 8
 SMALL_BYTES = 32 * 1024 * 1024
 _EMPTY_PACK_BYTES = 32
+# Larger files are hashed without being held in memory, unless they are deltas.
+_GIT_SETTINGS = ("core.bigFileThreshold=16m", "core.deltaBaseCacheLimit=32m", "pack.threads=2")
 
 
-def receive(store: Path, chunks: Iterable[bytes], *, promisor: bool) -> bool:
+def receive(
+    store: Path,
+    chunks: Iterable[bytes],
+    *,
+    promisor: bool,
+    limits: Limits = Limits(),  # noqa: B008 - it is frozen
+    timeout_seconds: float = INDEX_TIMEOUT_SECONDS,
+    judge: Callable[[Pack], None] = lambda _: None,
+) -> bool:
     """Take in the pack that `chunks` bring. It is there as a whole, or not at all.
+
+    Args:
+        store: the bare git directory.
+        chunks: what comes in.
+        promisor: whether the pack lacks objects on purpose.
+        limits: how much may come, and how large a file may be.
+        timeout_seconds: longest that indexing may take.
+        judge: raises to refuse the pack, once it is known what is in it.
 
     Returns:
         False when the pack is empty: nothing to take in.
 
     Raises:
-        GarbledError: this is no sound pack.
+        GarbledError: this is no sound pack, or too much.
         OSError: the disk is full, or refuses.
     """
     with scratch(store, SCRATCH) as aside:
         pack = aside / "incoming.pack"
         with pack.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
+            size = _write(file, chunks, limits.fetch_bytes)
         if size <= _EMPTY_PACK_BYTES:
             return False
-        if size > LARGE_BYTES:
-            _index_elsewhere(store, pack)
-        else:
+        if size <= LARGE_BYTES and _weight(pack) <= UNPACKED_BYTES:
             index_pack(pack)
+        else:
+            _index_elsewhere(store, pack, limits, timeout_seconds)
+        with Pack(str(pack.with_suffix("")), object_format=DEFAULT_OBJECT_FORMAT) as indexed:
+            judge(indexed)
         _install(store, pack, promisor=promisor)
     return True
+
+
+def _write(file: IO[bytes], chunks: Iterable[bytes], limit: int) -> int:
+    """Write `chunks` to the disk, and return how many bytes they were."""
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise GarbledError(
+                f"it sends more than {limit} bytes at a time; allow more with `max_fetch` if that is meant"
+            )
+        file.write(chunk)
+    file.flush()
+    os.fsync(file.fileno())
+    return size
+
+
+def _weight(pack: Path) -> int:
+    try:
+        return weight(pack.read_bytes(), UNPACKED_BYTES)
+    except DamagedError as exc:
+        raise GarbledError(f"the pack is damaged: {exc}") from exc
 
 
 def index_pack(pack: Path) -> None:
@@ -99,15 +135,27 @@ def index_pack(pack: Path) -> None:
         raise GarbledError(f"the pack is damaged: {type(exc).__name__}: {exc}") from exc
 
 
-def _index_elsewhere(store: Path, pack: Path) -> None:
+def _index_elsewhere(store: Path, pack: Path, limits: Limits, timeout_seconds: float) -> None:
     argv = [sys.executable, "-m", "gitopper_plugins.dulwich.packs", str(pack)]
     if git := shutil.which("git"):
         index = str(pack.with_suffix(".idx"))
-        argv = [git, f"--git-dir={store}", "index-pack", "--no-rev-index", "-o", index, str(pack)]
+        settings = [part for setting in _GIT_SETTINGS for part in ("-c", setting)]
+        argv = [
+            git,
+            *settings,
+            f"--git-dir={store}",
+            "index-pack",
+            "--no-rev-index",
+            "-o",
+            index,
+            str(pack),
+        ]
+    memory = INDEX_MEMORY_BYTES + FILES_IN_MEMORY * limits.file_bytes
     try:
-        run(argv, timeout_seconds=INDEX_TIMEOUT_SECONDS, env=git_environment()).check()
+        run(argv, timeout_seconds=timeout_seconds, env=git_environment(), memory_bytes=memory).check()
     except CommandError as exc:
-        raise GarbledError(f"the pack can't be indexed: {exc}") from exc
+        why = f"{memory >> 20} MiB of memory are not enough for it" if "emory" in exc.output else str(exc)
+        raise GarbledError(f"the pack can't be indexed: {why}") from exc
 
 
 def _write_index(pack: Path, entries: Sequence[tuple[bytes, int, int | None]], checksum: bytes) -> None:
@@ -149,7 +197,8 @@ def consolidate(store: Path) -> bool:
     promisor = any(base.with_suffix(".promisor").exists() for base in chosen)
     with scratch(store, SCRATCH) as aside:
         merged = aside / "merged.pack"
-        _merge(chosen, merged)
+        rows, checksum = merge(chosen, merged)
+        _write_index(merged, rows, checksum)
         name = _install(store, merged, promisor=promisor)
     for base in chosen:
         if base.name != name:
@@ -159,13 +208,21 @@ def consolidate(store: Path) -> bool:
 
 
 def drop_damaged(store: Path) -> None:
-    """Delete the packs that are not what they were written as. Costs reading all of them."""
+    """Delete the packs that are not what they were written as. Costs reading all of them.
+
+    Raises:
+        OSError: one can't be opened, so nobody can tell; it stays.
+    """
     for index in (store / "objects" / "pack").glob("*.idx"):
         base = index.with_suffix("")
         try:
             with Pack(str(base), object_format=DEFAULT_OBJECT_FORMAT) as pack:
                 pack.index.check()
                 pack.data.check()
+        except OSError as exc:
+            if not isinstance(exc, FileNotFoundError):
+                raise
+            _delete(base)
         except Exception:
             log.exception("pack %s is damaged", base)
             _delete(base)
@@ -193,94 +250,6 @@ def _delete(base: Path) -> None:
     for suffix in (".idx", ".rev", ".bitmap", ".promisor", ".pack"):
         with contextlib.suppress(FileNotFoundError):
             base.with_suffix(suffix).unlink()
-
-
-def _merge(bases: Sequence[Path], target: Path) -> None:
-    """Write the objects of the packs at `bases`, each once, as one pack with its index."""
-    with target.open("w+b") as file:
-        merger = _Merger(file)
-        merger.start()
-        for base in bases:
-            with Pack(str(base), object_format=DEFAULT_OBJECT_FORMAT) as pack:
-                merger.add(pack, base.with_suffix(".pack"))
-        checksum = merger.finish()
-    _write_index(target, sorted((oid, at, crc) for oid, (at, crc) in merger.placed.items()), checksum)
-
-
-@define
-class _Merger:
-    """Copies packs behind each other into `file`, leaving out what is already there."""
-
-    file: IO[bytes]
-    placed: dict[bytes, tuple[int, int]] = field(factory=dict)
-    """Binary object id to offset and CRC-32 in the new pack."""
-
-    def start(self) -> None:
-        self.file.write(_pack_header(0))
-
-    def add(self, pack: Pack, path: Path) -> None:
-        """Copy what is new of `pack`, in its order: there, a base stands before its deltas."""
-        entries = sorted((offset, oid) for oid, offset, _ in pack.index.iterentries())
-        ids = dict(entries)
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            ends = [offset for offset, _ in entries[1:]] + [len(data) - 20]
-            for (offset, oid), end in zip(entries, ends, strict=True):
-                if oid not in self.placed:
-                    self._place(oid, self._entry(pack, data[offset:end], offset, ids))
-
-    def _place(self, oid: bytes, entry: bytes) -> None:
-        self.placed[oid] = (self.file.tell(), zlib.crc32(entry))
-        self.file.write(entry)
-
-    def _entry(self, pack: Pack, raw: bytes, offset: int, ids: Mapping[int, bytes]) -> bytes:
-        kind, size, body = _split(raw)
-        if kind == REF_DELTA:
-            # Its base may stand anywhere, even in a circle once duplicates are left out: written in full.
-            kind, whole = pack.get_raw(ids[offset])  # type: ignore[arg-type]
-            header = pack_object_header(kind, None, len(whole), DEFAULT_OBJECT_FORMAT)
-            return bytes(header) + zlib.compress(whole)
-        if kind != OFS_DELTA:
-            return raw
-        distance, body = _distance(body)
-        base, _ = self.placed[ids[offset - distance]]
-        moved = self.file.tell() - base
-        return bytes(pack_object_header(OFS_DELTA, moved, size, DEFAULT_OBJECT_FORMAT)) + body
-
-    def finish(self) -> bytes:
-        """Write the count and the checksum; returns the checksum."""
-        self.file.seek(0)
-        self.file.write(_pack_header(len(self.placed)))
-        self.file.seek(0)
-        digest = hashlib.sha1(usedforsecurity=False)
-        while block := self.file.read(1 << 20):
-            digest.update(block)
-        self.file.write(digest.digest())
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        return digest.digest()
-
-
-def _pack_header(count: int) -> bytes:
-    return b"PACK" + (2).to_bytes(4, "big") + count.to_bytes(4, "big")
-
-
-def _split(raw: bytes) -> tuple[int, int, bytes]:
-    """Type, size, and the rest of a pack entry (gitformat-pack(5))."""
-    kind, size, shift, position = (raw[0] >> 4) & 7, raw[0] & 15, 4, 1
-    while raw[position - 1] & 0x80:
-        size |= (raw[position] & 0x7F) << shift
-        shift += 7
-        position += 1
-    return kind, size, raw[position:]
-
-
-def _distance(body: bytes) -> tuple[int, bytes]:
-    """How far before a delta its base stands, and the rest."""
-    distance, position = body[0] & 0x7F, 1
-    while body[position - 1] & 0x80:
-        distance = ((distance + 1) << 7) | (body[position] & 0x7F)
-        position += 1
-    return distance, body[position:]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from dulwich.objects import ObjectID
 from gitopper_plugins.dulwich.blobs import bring_blobs
 from gitopper_plugins.dulwich.compare import Difference, Version
 from gitopper_plugins.dulwich.linediff import hunks
-from gitopper_plugins.dulwich.objects import BLOB, Objects
+from gitopper_plugins.dulwich.objects import BLOB, Objects, TooLarge
 from gitopper_plugins.dulwich.tree import DIRECTORY, SUBMODULE, kind_of
 from libgitopper import CheckoutError, Service
 
@@ -63,15 +63,19 @@ def patch_of(store: SharedStore, differences: Iterable[Difference], service: Ser
     differences = list(differences)
     bring_blobs(store, [blob for difference in differences for blob in difference.blobs], service)
     parts, size = [], 0
+    too_long = CheckoutError(
+        f"the patch would be longer than {LIMIT_BYTES} bytes; use `git diff` in {service.live}",
+        retryable=False,
+    )
     for difference in differences:
-        sides = (_side(store.objects, version) for version in (difference.before, difference.after))
+        try:
+            sides = [_side(store.objects, version) for version in (difference.before, difference.after)]
+        except TooLarge:
+            raise too_long from None
         parts.append(file_patch(difference.path, *sides))
         size += len(parts[-1])
         if size > LIMIT_BYTES:
-            raise CheckoutError(
-                f"the patch would be longer than {LIMIT_BYTES} bytes; use `git diff` in {service.live}",
-                retryable=False,
-            )
+            raise too_long
     return b"".join(parts)
 
 
@@ -80,7 +84,7 @@ def _side(objects: Objects, version: Version | None) -> Side | None:
         return None
     if version.mode == SUBMODULE:
         return Side(version.mode, version.id)
-    return Side(version.mode, version.id, objects.read(version.id, BLOB))
+    return Side(version.mode, version.id, objects.read(version.id, BLOB, LIMIT_BYTES))
 
 
 def file_patch(path: bytes, before: Side | None, after: Side | None) -> bytes:

@@ -8,7 +8,16 @@ from typing import BinaryIO
 
 from dulwich.protocol import pkt_line
 
-__all__ = ["GarbledError", "Mark", "RefusedError", "framed", "read_packet", "readable", "sideband"]
+__all__ = [
+    "GarbledError",
+    "Mark",
+    "RefusedError",
+    "framed",
+    "read_packet",
+    "readable",
+    "sideband",
+    "visible",
+]
 
 
 _MAX_WORDS = 400
@@ -26,6 +35,14 @@ def readable(said: bytes | str) -> str:
     """What a server said, fit for a log and a terminal: no control characters, and not without end."""
     text = said.decode(errors="replace") if isinstance(said, bytes) else said
     return "".join(c if c.isprintable() else " " for c in text.strip()[:_MAX_WORDS])
+
+
+def visible(name: bytes) -> str:
+    r"""A name from a repository, whole, fit for a log and a terminal: ESC becomes ``\x1b``."""
+    text = name.decode(errors="backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Mark(enum.Enum):

@@ -7,7 +7,7 @@ sends a request and returns the stream of the answer.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import BinaryIO, Protocol
 
 from attrs import field, frozen
@@ -21,6 +21,8 @@ AGENT = b"agent=gitopper"
 HEADS = b"refs/heads/"
 # With more branches than this, asking for all of them is the smaller request.
 MANY_BRANCHES = 64
+MOST_NAMES = 100_000
+"""How many branches, or capabilities, a server may tell of."""
 _SHALLOW = "it is a shallow clone; releases show the full history, so name a full one as upstream"
 
 
@@ -33,7 +35,7 @@ class Advertisement:
     capabilities: dict[bytes, bytes]
     """Name to value, which is empty for most."""
     refs: dict[bytes, ObjectID] = field(factory=dict)
-    """Version 0 only: every ref."""
+    """Version 0 only: every branch, as ``refs/heads/main``."""
     shallow: bool = False
 
     @property
@@ -79,6 +81,7 @@ def _capabilities_2(stream: BinaryIO) -> dict[bytes, bytes]:
     while isinstance(packet := read_packet(stream), bytes):
         name, _, value = packet.rstrip(b"\n").partition(b"=")
         capabilities[name] = value
+        _check_number(capabilities)
     _check_format(capabilities)
     return capabilities
 
@@ -96,11 +99,17 @@ def _advertisement_0(stream: BinaryIO, packet: bytes | Mark) -> Advertisement:
             shallow = True
         else:
             oid, _, ref = line.partition(b" ")
-            if ref != b"capabilities^{}":
+            if ref.startswith(HEADS):  # of the others, servers have hundreds of thousands
                 refs[ref] = _oid(oid)
+                _check_number(refs)
         packet = read_packet(stream)
     _check_format(capabilities)
     return Advertisement(version=0, capabilities=capabilities, refs=refs, shallow=shallow)
+
+
+def _check_number(names: Collection[bytes]) -> None:
+    if len(names) > MOST_NAMES:
+        raise RefusedError(f"it has more than {MOST_NAMES} branches")
 
 
 def _check_format(capabilities: dict[bytes, bytes]) -> None:
@@ -123,24 +132,26 @@ def ls_refs(session: Session, branches: Collection[str]) -> dict[str, ObjectID]:
     """
     wanted = {HEADS + branch.encode(): branch for branch in branches}
     if session.advertisement.version == 0:
-        refs: Iterable[tuple[bytes, ObjectID]] = session.advertisement.refs.items()
+        refs: Mapping[bytes, ObjectID] = session.advertisement.refs
     else:
         refs = _ls_refs_2(session, wanted)
     # A prefix asks for more than it says: refs/heads/main brings main2 too.
-    return {wanted[ref]: oid for ref, oid in refs if ref in wanted}
+    return {wanted[ref]: oid for ref, oid in refs.items() if ref in wanted}
 
 
-def _ls_refs_2(session: Session, wanted: Collection[bytes]) -> list[tuple[bytes, ObjectID]]:
+def _ls_refs_2(session: Session, wanted: Collection[bytes]) -> Mapping[bytes, ObjectID]:
     prefixes = sorted(wanted) if len(wanted) <= MANY_BRANCHES else [HEADS]
     request = framed(
         b"command=ls-refs", AGENT, b"object-format=sha1", Mark.DELIM,
         *(b"ref-prefix " + prefix for prefix in prefixes), Mark.FLUSH,
     )  # fmt: skip
-    refs = []
+    refs = {}
     with session.ask(request) as answer:
         while isinstance(packet := read_packet(answer), bytes):
-            oid, _, ref = packet.rstrip(b"\n").partition(b" ")
-            refs.append((ref.partition(b" ")[0], _oid(oid)))
+            oid, _, rest = packet.rstrip(b"\n").partition(b" ")
+            ref = rest.partition(b" ")[0]
+            if ref in wanted:  # a server may tell of any number of others, whatever it was asked
+                refs[ref] = _oid(oid)
     return refs
 
 

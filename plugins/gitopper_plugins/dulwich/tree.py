@@ -8,11 +8,13 @@ of the release, or publish a link to a file of the host. Refused, with the path 
 * symlinks that lead out of their mapping: absolute ones, those that climb above the mapped
   directory, and those with a ``..`` after a name, as ``a/../b``. With ``..`` at the front only, each
   link stays inside by itself, and so does any chain of them.
+* names that Linux does not take, of more than 255 bytes, and paths of more than 4,095;
 * trees that are too deep or too large to be meant.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 
 from attrs import frozen
@@ -23,7 +25,8 @@ from dulwich.index import (
 )
 from dulwich.objects import ObjectID
 
-from gitopper_plugins.dulwich.objects import Entry, Objects
+from gitopper_plugins.dulwich.objects import MAX_ENTRIES, Entry, Objects
+from gitopper_plugins.dulwich.pkt import visible
 from libgitopper import CheckoutError, Content, Service
 
 __all__ = [
@@ -48,8 +51,12 @@ __all__ = [
 DIRECTORY, FILE, SYMLINK, SUBMODULE = 0o040000, 0o100000, 0o120000, 0o160000
 
 MAX_DEPTH = 128
-MAX_ITEMS = 200_000
-MAX_TARGET_BYTES = 4095
+MAX_ITEMS = MAX_ENTRIES
+MAX_NAME_BYTES = 255
+MAX_PATH_BYTES = 4095
+MAX_PATHS_BYTES = 64 * 1024 * 1024
+"""Of all paths of a release together: they are held in memory."""
+_SHOWN_BYTES = 200
 
 
 def kind_of(mode: int) -> int:
@@ -88,7 +95,9 @@ def items(objects: Objects, service: Service, content: Content) -> list[Item]:
         CheckoutError: something of it is refused.
     """
     roots = {e.link.encode("utf-8", "surrogateescape"): e for e in content.entries}
+    room = MAX_PATH_BYTES - len(os.fsencode(service.releases)) - len("/0123456789abcdef/")
     found: list[Item] = []
+    size = 0
     for path in mapped_paths(service):
         for name in path.split(b"/"):
             _check_name(name, path)
@@ -96,8 +105,11 @@ def items(objects: Objects, service: Service, content: Content) -> list[Item]:
         top = Item(path, plain_mode(root.mode), ObjectID(root.id.encode()), 0)
         for item in _walk(objects, top, roots):
             found.append(item)
-            if len(found) > MAX_ITEMS:
-                raise refused(path, f"it has more than {MAX_ITEMS} files")
+            size += len(item.path)
+            if len(item.path) > room:
+                raise refused(item.path, f"its path is longer than the {room} bytes that are left for it")
+            if len(found) > MAX_ITEMS or size > MAX_PATHS_BYTES:
+                raise _too_many(path)
     return found
 
 
@@ -112,6 +124,13 @@ def _walk(objects: Objects, top: Item, roots: Collection[bytes]) -> Iterator[Ite
         for entry in checked(objects.entries(item.id), item.path):
             below = depth + 1 if kind_of(entry.mode) == DIRECTORY else depth
             waiting.append(Item(item.path + b"/" + entry.name, plain_mode(entry.mode), entry.id, below))
+        # In a tree that is wide at every depth, those that wait are many more than those that were found.
+        if len(waiting) > MAX_ITEMS:
+            raise _too_many(top.path)
+
+
+def _too_many(path: bytes) -> CheckoutError:
+    return refused(path, f"it has more than {MAX_ITEMS} files, or their names are too long")
 
 
 def checked(entries: list[Entry], path: bytes) -> Iterator[Entry]:
@@ -134,8 +153,10 @@ def checked(entries: list[Entry], path: bytes) -> Iterator[Entry]:
 
 
 def _check_name(name: bytes, path: bytes) -> None:
+    if len(name) > MAX_NAME_BYTES:
+        raise refused(path, f"the name {visible(name[:20])}… in it has more than {MAX_NAME_BYTES} bytes")
     if not name or b"/" in name or b"\0" in name or not names_a_file(name):
-        raise refused(path, f"the name {name.decode(errors='backslashreplace')!r} in it is not safe")
+        raise refused(path, f"the name {visible(name)!r} in it is not safe")
 
 
 def names_a_file(name: bytes) -> bool:
@@ -162,8 +183,8 @@ def check_symlink(item: Item, target: bytes) -> None:
     Raises:
         CheckoutError: it could.
     """
-    shown = target[:100].decode(errors="backslashreplace")
-    if not target or b"\0" in target or len(target) > MAX_TARGET_BYTES:
+    shown = visible(target[:_SHOWN_BYTES])
+    if not target or b"\0" in target or len(target) > MAX_PATH_BYTES:
         raise refused(item.path, "it is a symlink without a proper target")
     if target.startswith(b"/"):
         raise refused(item.path, f"it is a symlink to {shown}, an absolute path; make it relative")
@@ -177,4 +198,5 @@ def check_symlink(item: Item, target: bytes) -> None:
 
 def refused(path: bytes, why: str) -> CheckoutError:
     """The error for what must not be in a release."""
-    return CheckoutError(f"{path.decode(errors='backslashreplace')} is refused: {why}", retryable=False)
+    shown = visible(path[:_SHOWN_BYTES]) + ("…" if len(path) > _SHOWN_BYTES else "")
+    return CheckoutError(f"{shown} is refused: {why}", retryable=False)

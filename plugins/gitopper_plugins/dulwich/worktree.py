@@ -27,7 +27,7 @@ from gitopper_plugins.dulwich.scratch import (
     sync_directory,
     sync_filesystem,
 )
-from gitopper_plugins.dulwich.tree import DIRECTORY, kind_of, mapped_paths
+from gitopper_plugins.dulwich.tree import DIRECTORY, checked, kind_of, mapped_paths, plain_mode
 from libgitopper import Service
 
 __all__ = ["RECORD", "WorkTree"]
@@ -138,12 +138,13 @@ def _outside(objects: Objects, service: Service, revision: str) -> Iterator[Inde
     waiting = [(b"", objects.tree_of(ObjectID(revision.encode())))]
     while waiting:
         prefix, tree = waiting.pop()
-        for entry in objects.entries(tree):
+        # Checked, too: a name like web/index here would stand for a file of the directory web.
+        for entry in checked(objects.entries(tree), prefix.rstrip(b"/")):
             path = prefix + entry.name
             if path in mapped:
                 continue
             if kind_of(entry.mode) != DIRECTORY:
-                yield left_out(path, entry.mode, entry.id)
+                yield left_out(path, plain_mode(entry.mode), entry.id)
             elif path in parents:
                 waiting.append((path + b"/", entry.id))
             else:
