@@ -22,7 +22,7 @@ from tests.proof.table import Row
 __all__ = ["SCENES", "faults", "run", "sweep", "tried"]
 
 HEALTH = """
-health = {{ command = ["sh", "-c", "! grep -q ill {home}/etc/web/conf"], within = "0.3s", interval = "0.1s" }}
+health = {{ command = ["sh", "-c", "! grep -q ill {home}/etc/web/conf"], within = "1s", interval = "1s" }}
 """
 CHECK = """
 check = ["grep", "-q", ".", "{home}/etc/web/conf"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import shlex
 import shutil
 import socket
@@ -25,6 +26,9 @@ from gitopper_plugins.dulwich.protocol import Advertisement, Session, read_adver
 from libgitopper import AuthError, Credentials, SourceError, spawn
 
 __all__ = ["CommandTransport", "GitTransport", "SshAddress", "Transport", "git_environment", "parse_ssh"]
+
+SAID_BYTES = 1024 * 1024
+"""What a program that speaks for a server may write to any file: its complaints must not fill the disk."""
 
 # What git itself calls its local variables: inherited from a hook, they would point it elsewhere.
 _LOCAL_VARIABLES = (
@@ -149,6 +153,8 @@ class CommandTransport:
             stream = theirs.fileno()
             with spawn(argv, stdin=stream, stdout=stream, stderr=stderr, env=git_environment()) as process:
                 theirs.close()
+                with contextlib.suppress(OSError):  # it has ended already
+                    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (SAID_BYTES, SAID_BYTES))
                 try:
                     with StreamSession.over(ours, deadline) as session:
                         yield session

@@ -1,0 +1,90 @@
+"""Every call fails once: a spread of `python -m tests.proof failing`, and whether it would see a breach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.proof.failing import SCENES, faults, sweep, tried
+from tests.proof.stand import ABSENT, Fault, Scene, Stand, stand
+
+DEPLOY = next(scene for scene in SCENES if scene.name == "deploy")
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Stand]:
+    with stand() as host:
+        yield host
+
+
+@pytest.mark.parametrize(("scene", "first"), list(zip(SCENES, (40, 90, 140, 190), strict=True)))
+def test_a_spread_of_the_calls_of_a_scene_fails_and_no_promise_with_it(
+    host: Stand, scene: Scene, first: int
+) -> None:
+    row = sweep(host, scene, every=400, first=first)
+    assert row.points > 2
+    assert not row.failures, "\n".join(row.failures)
+
+
+FIELD = (
+    Fault(kind="read", nth=2, error="EMFILE", lasting=True),
+    Fault(kind="socket", nth=1, error="ENOMEM"),
+    Fault(kind="clone", nth=2, error="EAGAIN"),
+    Fault(kind="write", nth=1, error="ENOSPC", lasting=True),
+    Fault(kind="rename", nth=3, error="EIO", lasting=True),
+)
+"""What was once met with a traceback, a daemon that ended, or something left behind."""
+
+
+@pytest.mark.parametrize("fault", FIELD, ids=str)
+def test_a_fault_that_once_did_harm_does_none(host: Stand, fault: Fault) -> None:
+    judge = tried(host, DEPLOY, fault)
+    assert not judge.broken, "\n".join(judge.broken)
+
+
+def test_a_fault_strikes_the_call_that_is_meant_and_is_told(host: Stand) -> None:
+    host.set_up(DEPLOY)
+    run = host.run(Fault(kind="symlink", nth=2, error="ENOSPC"))
+    assert [call.kind for call in run.failed] == ["symlink"]
+    assert run.failed[0].what.startswith(f"{host.home}/mount/.web.")
+    assert (run.code, host.published()) == (1, "one")
+    assert "No space left on device" in run.log
+
+
+def test_what_is_published_is_looked_at_before_each_call(host: Stand) -> None:
+    host.set_up(DEPLOY)
+    run = host.run()
+    assert run.seen == ["one", "two"]
+    assert len(run.calls) > 100
+    assert {"open", "write", "rename", "symlink", "fsync", "clone", "execve", "connect"} <= {
+        call.kind for call in run.calls
+    }
+
+
+def test_a_breach_is_seen(host: Stand) -> None:
+    host.set_up(DEPLOY)
+    assert host.published() == "one"
+    shown = host.home / "mount/web/web/etc"
+    (shown / "sub/more").write_text("two")
+    assert host.published().startswith("mixed: ")
+    (shown / "sub/more").unlink()
+    assert host.published().startswith("incomplete: ")
+    assert host.complaints_of_git()
+    (host.home / "mount/web").unlink()
+    assert host.published() == "dangling"
+    (host.home / "etc/web").unlink()
+    assert host.published() == ABSENT
+    (host.home / "mount/.gitopper/releases/web/.new-x").mkdir()
+    assert host.leftovers() == ["mount/.gitopper/releases/web/.new-x"]
+
+
+def test_every_call_has_a_fault_for_each_of_its_errors() -> None:
+    found = [str(fault) for fault in faults(["fsync", "umount2", "fsync"])]
+    assert found == [
+        "EIO at fsync 1", "EIO at fsync 1 and from then on", "ENOSPC at fsync 1",
+        "ENOSPC at fsync 1 and from then on", "EINTR at fsync 1", "EBUSY at umount2 1",
+        "ENOMEM at umount2 1",
+        "EIO at fsync 2", "EIO at fsync 2 and from then on", "ENOSPC at fsync 2",
+        "ENOSPC at fsync 2 and from then on", "EINTR at fsync 2",
+    ]  # fmt: skip
