@@ -51,13 +51,13 @@ class Decision:
         return (self.waits or self.plan).reasons
 
 
+@frozen(kw_only=True, eq=False)
 class Deciding:
     """Decides what is to be done for a service, by the planner's rules."""
 
-    def __init__(self, *, hooks: Hooks, state: StateStore, now: Callable[[], datetime]) -> None:
-        self._hooks = hooks
-        self._state = state
-        self._now = now
+    _hooks: Hooks
+    _state: StateStore
+    _now: Callable[[], datetime]
 
     def look(self, service: Service) -> View:
         """Return what is wanted of `service`, what is on record, and what its paths show."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from libgitopper.deploying import Deploying
 from libgitopper.errors import GitopperError
@@ -25,25 +25,16 @@ __all__ = ["Drifting"]
 log = logging.getLogger(__name__)
 
 
+@frozen(kw_only=True, eq=False)
 class Drifting:
     """Looks for drift of what is deployed, keeps it as a patch, and heals it where that is the policy."""
 
-    def __init__(
-        self,
-        *,
-        hooks: Hooks,
-        state: StateStore,
-        intents: Intents,
-        publishing: Publishing,
-        deploying: Deploying,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._hooks = hooks
-        self._state = state
-        self._intents = intents
-        self._publishing = publishing
-        self._deploying = deploying
-        self._now = now
+    _hooks: Hooks
+    _state: StateStore
+    _intents: Intents
+    _publishing: Publishing
+    _deploying: Deploying
+    _now: Callable[[], datetime]
 
     def look(self, service: Service, store: Store | None, *, thorough: bool = False) -> Drift | None:
         """Return how the deployed files differ from their revision; None where they don't.

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from attrs import frozen
+
 from libgitopper.errors import CheckError, GitopperError, HealthError, StepError
 from libgitopper.hooks import Hooks
 from libgitopper.model import Deployed
@@ -24,13 +26,13 @@ FILES_KEPT = 1000
 AGAIN = "; not tried again before a change, or `do retry`"
 
 
+@frozen(kw_only=True, eq=False)
 class Ledger:
     """Writes down how deploys went."""
 
-    def __init__(self, *, hooks: Hooks, state: StateStore, now: Callable[[], datetime]) -> None:
-        self._hooks = hooks
-        self._state = state
-        self._now = now
+    _hooks: Hooks
+    _state: StateStore
+    _now: Callable[[], datetime]
 
     def reject(self, order: Order, step: str, reason: str) -> Rejection:
         """Persist that the content of the target is not to be tried again."""
