@@ -85,6 +85,18 @@ def _user_of(check: Check) -> pwd.struct_passwd | None:
     return user
 
 
+@contextmanager
+def _possible() -> Iterator[None]:
+    """Tell what the system refuses, as memory or a descriptor: some other time it may not."""
+    try:
+        yield
+    except OSError as exc:
+        where = f"{os.fsdecode(exc.filename)}: " if exc.filename else ""
+        message = f"the check can't be carried out: {where}{exc.strerror or exc}"
+        raise CheckError(message, retryable=True) from exc
+
+
+@_possible()
 def _carry_out(
     request: CheckRequest, check: Check, user: pwd.struct_passwd | None, *, private: bool
 ) -> tuple[Report, str]:

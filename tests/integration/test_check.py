@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import json
 import os
@@ -285,6 +286,23 @@ def test_a_service_without_a_check_is_not_looked_at(place: Path, monkeypatch: py
     site, release = mapped(place)
     request = evolve(site.request(release), service=site.service)
     assert plugin.gitopper_check(request) is None
+
+
+@pytest.mark.parametrize("what", ["memfd_create", "getpid"])
+def test_what_the_system_refuses_for_now_is_told_and_is_no_verdict(
+    place: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    site, release = mapped(place)
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(os, what, refuse)
+        error = refusal(site.request(release, ("true",)))
+    assert str(error) == "the check can't be carried out: Too many open files"
+    assert error.retryable
+    ask(site.request(release, ("true",)))
 
 
 def test_the_program_imports_little() -> None:
