@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from libgitopper import ChangeKind, Content, Drift, DriftRequest, FileChange, Release, Service, Store, run
-from libgitopper.testing.git import ENVIRONMENT, GIT_TIMEOUT_SECONDS, PluginContract, Stage
+from libgitopper.testing.git import ENVIRONMENT, GIT_TIMEOUT_SECONDS, GitContract, Stage
 
 __all__ = ["ChangesContract", "DriftContract"]
 
@@ -67,7 +67,7 @@ ACTS: dict[str, tuple[Callable[[Path], object], dict[str, ChangeKind]]] = {
 """What may be done to a release, and what is to be told of it."""
 
 
-class ChangesContract(PluginContract):
+class ChangesContract(GitContract):
     """What `Store.changes` and `Store.patch` of every plugin that implements `gitopper_fetch` must do."""
 
     def test_equal_contents_have_no_changes_and_an_empty_patch(self, stage: Stage) -> None:
@@ -113,7 +113,7 @@ class ChangesContract(PluginContract):
         assert _applied(stage, before.revision, patch, tmp_path) == _files(stage.upstream.work / "web")
 
 
-class DriftContract(PluginContract):
+class DriftContract(GitContract):
     """What every plugin that implements `gitopper_drift` must do."""
 
     @pytest.fixture

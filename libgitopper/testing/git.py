@@ -39,8 +39,9 @@ from libgitopper import (
     run,
 )
 from libgitopper import Mapping as PathMapping
+from libgitopper.testing.contract import PluginContract
 
-__all__ = ["ENVIRONMENT", "CheckoutContract", "FetchContract", "PluginContract", "Stage", "Upstream"]
+__all__ = ["ENVIRONMENT", "CheckoutContract", "FetchContract", "GitContract", "Stage", "Upstream"]
 
 GIT_TIMEOUT_SECONDS = 60.0
 
@@ -193,13 +194,8 @@ class Stage:
         return self.hooks.checkout(CheckoutRequest(service=service, store=store, content=content))
 
 
-class PluginContract:
+class GitContract(PluginContract):
     """The fixtures that the contracts of a git plugin share."""
-
-    @pytest.fixture
-    def plugin(self) -> object:
-        """The plugin under test: override this."""
-        raise NotImplementedError
 
     @pytest.fixture
     def address(self) -> Callable[[Upstream], str]:
@@ -207,16 +203,14 @@ class PluginContract:
         return lambda upstream: upstream.url
 
     @pytest.fixture
-    def stage(self, plugin: object, address: Callable[[Upstream], str], tmp_path: Path) -> Stage:
+    def stage(self, hooks: Hooks, address: Callable[[Upstream], str], tmp_path: Path) -> Stage:
         """An upstream with one commit on main, and the plugin."""
         upstream = Upstream.create(tmp_path / "upstreams")
         upstream.commit({"web/index": "1", "web/sub/page": "1", "webapp/index": "1", "top": "1"})
-        hooks = Hooks()
-        hooks.register(plugin, name="under test")
         return Stage(hooks=hooks, upstream=upstream, url=address(upstream), root=tmp_path)
 
 
-class FetchContract(PluginContract):
+class FetchContract(GitContract):
     """What every plugin that implements `gitopper_fetch` must do."""
 
     def test_first_fetch_brings_the_tips_of_the_branches_that_exist(self, stage: Stage) -> None:
@@ -331,7 +325,7 @@ class FetchContract(PluginContract):
             store.resolve(other, "main")
 
 
-class CheckoutContract(PluginContract):
+class CheckoutContract(GitContract):
     """What every plugin that implements `gitopper_checkout` must do."""
 
     def test_release_has_the_mapped_paths_and_no_others(self, stage: Stage) -> None:

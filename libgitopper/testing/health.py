@@ -26,6 +26,7 @@ import pytest
 from attrs import evolve
 
 from libgitopper import Accepted, HealthError, HealthRequest, Hooks, Service
+from libgitopper.testing.contract import PluginContract
 from libgitopper.testing.reload import request_for, service_for_tests
 
 __all__ = ["HealthContract", "probe_of", "service_for_tests"]
@@ -39,16 +40,11 @@ def probe_of(service: Service, *, timeout_seconds: float = 20.0) -> HealthReques
     )
 
 
-class HealthContract:
+class HealthContract(PluginContract):
     """Subclass it, name the subclass ``Test...``, and give it the fixtures and `words`."""
 
     words: str
     """What is seen of the service that is not healthy; the operator must get to read it."""
-
-    @pytest.fixture
-    def plugin(self) -> object:
-        """The plugin: a module or an object."""
-        raise NotImplementedError
 
     @pytest.fixture
     def healthy(self) -> Service:
@@ -69,13 +65,6 @@ class HealthContract:
     def other(self, healthy: Service) -> Service:
         """A service that this plugin does not watch."""
         return evolve(healthy, health=None)
-
-    @pytest.fixture
-    def hooks(self, plugin: object) -> Hooks:
-        """The plugin as the core calls it."""
-        hooks = Hooks()
-        hooks.register(plugin)
-        return hooks
 
     def test_a_healthy_service_is_accepted_each_time(self, hooks: Hooks, healthy: Service) -> None:
         """It is asked again and again."""

@@ -18,7 +18,7 @@ import pytest
 from attrs import frozen
 
 from libgitopper import CheckoutError, Store, run
-from libgitopper.testing.git import ENVIRONMENT, GIT_TIMEOUT_SECONDS, PluginContract, Stage
+from libgitopper.testing.git import ENVIRONMENT, GIT_TIMEOUT_SECONDS, GitContract, Stage
 
 __all__ = ["HistoryContract"]
 
@@ -55,7 +55,7 @@ def _git(stage: Stage, *arguments: str) -> str:
     return done.check().output.strip()
 
 
-class HistoryContract(PluginContract):
+class HistoryContract(GitContract):
     """What the store of every plugin that implements `gitopper_fetch` must tell of its history."""
 
     @pytest.fixture

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 import pytest
 
 from libgitopper import Hold, HoldRequest, Hooks, Service
+from libgitopper.testing.contract import PluginContract
 from libgitopper.testing.reload import service_for_tests
 
 __all__ = ["HoldContract", "hold_request", "service_for_tests"]
@@ -34,13 +35,8 @@ def hold_request(service: Service, now: datetime) -> HoldRequest:
     return HoldRequest(service=service, revision="a" * 40, now=now)
 
 
-class HoldContract:
+class HoldContract(PluginContract):
     """Subclass it, name the subclass ``Test...``, and give it the fixtures."""
-
-    @pytest.fixture
-    def plugin(self) -> object:
-        """The plugin: a module or an object."""
-        raise NotImplementedError
 
     @pytest.fixture
     def now(self) -> datetime:
@@ -56,13 +52,6 @@ class HoldContract:
     def free(self) -> Service:
         """A service whose new content need not."""
         raise NotImplementedError
-
-    @pytest.fixture
-    def hooks(self, plugin: object) -> Hooks:
-        """The plugin as the core calls it."""
-        hooks = Hooks()
-        hooks.register(plugin)
-        return hooks
 
     def test_what_has_to_wait_is_told_why(self, hooks: Hooks, held: Service, now: datetime) -> None:
         """The reason is shown beside the state, and the same is answered as long as it holds."""

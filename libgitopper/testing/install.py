@@ -22,6 +22,7 @@ from __future__ import annotations
 import pytest
 
 from libgitopper import Hooks, InstallError, InstallRequest
+from libgitopper.testing.contract import PluginContract
 from libgitopper.testing.reload import service_for_tests
 
 __all__ = ["InstallContract", "install_request"]
@@ -32,13 +33,8 @@ def install_request(package: str) -> InstallRequest:
     return InstallRequest(service=service_for_tests("app", package=package))
 
 
-class InstallContract:
+class InstallContract(PluginContract):
     """Subclass it, name the subclass ``Test...``, and give it the fixtures."""
-
-    @pytest.fixture
-    def plugin(self) -> object:
-        """The plugin: a module or an object."""
-        raise NotImplementedError
 
     @pytest.fixture
     def there(self) -> str:
@@ -54,13 +50,6 @@ class InstallContract:
     def impossible(self) -> str:
         """The name of a package that does not exist."""
         raise NotImplementedError
-
-    @pytest.fixture
-    def hooks(self, plugin: object) -> Hooks:
-        """The plugin as the library calls it."""
-        hooks = Hooks()
-        hooks.register(plugin)
-        return hooks
 
     def test_a_package_that_is_there_stays_as_it_is(self, hooks: Hooks, there: str) -> None:
         """Nothing is done, so nothing is told."""

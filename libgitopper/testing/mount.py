@@ -38,6 +38,7 @@ from libgitopper import (
     Source,
     TreeEntry,
 )
+from libgitopper.testing.contract import PluginContract
 
 __all__ = ["MountContract", "Stage", "contents"]
 
@@ -122,23 +123,11 @@ def seen(service: Service) -> set[str]:
     return found
 
 
-class MountContract:
+class MountContract(PluginContract):
     """Subclass it, name the subclass ``Test...``, and give it `publish` and the fixture `plugin`."""
 
     publish: str
     """The value of ``publish`` in the config that the plugin answers to."""
-
-    @pytest.fixture
-    def plugin(self) -> object:
-        """The plugin: a module or an object."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def hooks(self, plugin: object) -> Hooks:
-        """The plugin as the reconciler calls it."""
-        hooks = Hooks()
-        hooks.register(plugin)
-        return hooks
 
     @pytest.fixture
     def stage(self, tmp_path: Path) -> Stage:

@@ -40,6 +40,7 @@ from libgitopper import (
     Source,
     TreeEntry,
 )
+from libgitopper.testing.contract import PluginContract
 
 __all__ = ["ReloadContract", "request_for", "service_for_tests"]
 
@@ -65,16 +66,11 @@ def request_for(service: Service, *, first: bool = False) -> ReloadRequest:
     return ReloadRequest(service=service, release=release, first=first)
 
 
-class ReloadContract:
+class ReloadContract(PluginContract):
     """Subclass it, name the subclass ``Test...``, and give it the fixtures and `words`."""
 
     words: str
     """What the reloaded thing itself says when it refuses; the operator must get to read it."""
-
-    @pytest.fixture
-    def plugin(self) -> object:
-        """The plugin: a module or an object."""
-        raise NotImplementedError
 
     @pytest.fixture
     def taken(self) -> Service:
@@ -90,13 +86,6 @@ class ReloadContract:
     def slow(self) -> Service:
         """A service with `timeout_seconds` of at most 2, whose reload takes a minute or more."""
         raise NotImplementedError
-
-    @pytest.fixture
-    def hooks(self, plugin: object) -> Hooks:
-        """The plugin as the reconciler calls it."""
-        hooks = Hooks()
-        hooks.register(plugin)
-        return hooks
 
     @pytest.mark.parametrize("first", [True, False])
     def test_a_release_is_taken(self, hooks: Hooks, taken: Service, first: bool) -> None:
