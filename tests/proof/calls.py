@@ -95,7 +95,12 @@ class Call:
 
 
 def described(call: Notification, home: Path) -> Call | None:
-    """Return the call as one that counts; None where it does not: it changes nothing, or nothing of ours."""
+    """Return the call as one that counts; None where it changes nothing, or nothing of ours.
+
+    What the commands of a service meet is theirs to tell, by their exit codes.
+    """
+    if not _is_ours(call.pid):
+        return None
     what = _what(call)
     kind = _KINDS.get(call.name, call.name)
     if kind == "open" and not _opens_for_writing(call):
@@ -109,6 +114,15 @@ def described(call: Notification, home: Path) -> Call | None:
     if kind == "unlink" and call.name == "unlinkat" and call.arguments[2] & 0x200:
         kind = "rmdir"
     return Call(kind=kind, what=what)
+
+
+def _is_ours(pid: int) -> bool:
+    """Tell whether the call is made by the daemon or by a program of its own, and not by a service's."""
+    try:
+        program = os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115
+    except OSError:
+        return False
+    return os.path.basename(program).startswith(("python", "git"))  # noqa: PTH119
 
 
 def _opens_for_writing(call: Notification) -> bool:

@@ -9,6 +9,7 @@ run mends everything by itself, and nothing is left behind.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -129,7 +130,13 @@ def sweep(host: Stand, scene: Scene, *, every: int = 1, first: int = 0, tell: bo
         failures += judge.broken
         if tell and judge.broken:
             sys.stderr.write("\n".join([*judge.broken, ""]))
-    return Row(part="failing", case=scene.name, points=points, promises=promises, failures=failures)
+    return Row(
+        part="failing",
+        case=f"{scene.name} ({host.publish})",
+        points=points,
+        promises=promises,
+        failures=failures,
+    )
 
 
 def run(arguments: Sequence[str]) -> list[Row]:
@@ -138,7 +145,11 @@ def run(arguments: Sequence[str]) -> list[Row]:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="each N-th fault only")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="begin with fault N")
     parser.add_argument("--scene", action="append", choices=[scene.name for scene in SCENES])
+    parser.add_argument("--publish", action="append", choices=["symlink", "bind"])
     chosen = parser.parse_args(arguments)
     scenes = [scene for scene in SCENES if not chosen.scene or scene.name in chosen.scene]
-    with stand() as host:
-        return [sweep(host, s, every=chosen.every, first=chosen.first, tell=True) for s in scenes]
+    rows = []
+    for publish in chosen.publish or ("symlink", *(["bind"] if os.geteuid() == 0 else [])):
+        with stand(publish) as host:
+            rows += [sweep(host, s, every=chosen.every, first=chosen.first, tell=True) for s in scenes]
+    return rows

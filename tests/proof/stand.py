@@ -35,7 +35,7 @@ CONFIG = """\
 [global]
 upstream = "{url}"
 mount    = "{home}/mount"
-publish  = "symlink"
+publish  = "{publish}"
 timeout  = "10s"
 reload   = "command"
 command  = ["sh", "-c", "echo $GITOPPER_REVISION >> {reloads}"]
@@ -110,6 +110,7 @@ class Stand:
     server: HttpServer
     commits: Mapping[str, str]
     """Version to hash."""
+    publish: str = "symlink"
     _snapshots: dict[str, Path] = field(factory=dict)
 
     @property
@@ -136,6 +137,9 @@ class Stand:
             self._snapshots[scene.name] = snapshot
         self._clear()
         shutil.copytree(self._snapshots[scene.name], self.home, symlinks=True, dirs_exist_ok=True)
+        if self.publish == "bind" and scene.before:
+            self.push(scene.before)
+            self.run()  # the mounts went with what was there before
         self.reloads.write_text(f"{self.commits[scene.before]}\n" if scene.before else "")
         self.push(scene.target)
 
@@ -147,7 +151,7 @@ class Stand:
     def _configure(self, scene: Scene) -> None:
         url = self.server.url()
         more = scene.more.format(home=self.home)
-        text = CONFIG.format(url=url, home=self.home, reloads=self.reloads, more=more)
+        text = CONFIG.format(url=url, home=self.home, reloads=self.reloads, publish=self.publish, more=more)
         (self.home / "gitopper.toml").write_text(text)
 
     def push(self, version: str) -> None:
@@ -157,21 +161,28 @@ class Stand:
 
     def published(self) -> str:
         """The version that is published; or what is wrong with what is."""
-        shown = self.home / "etc/web"
+        shown = self._shown
         try:
             conf = (shown / "conf").read_text()
         except FileNotFoundError:
-            return ABSENT if not os.path.lexists(shown) else "dangling"
+            nothing = not os.path.lexists(shown) or (shown.is_dir() and not any(shown.iterdir()))
+            return ABSENT if nothing else "dangling"
         try:
             same = {conf, (shown / "sub/more").read_text(), (shown / "link").read_text()}
         except OSError as exc:
             return f"incomplete: {exc}"
         return conf if len(same) == 1 and conf in VERSIONS else f"mixed: {sorted(same)}"
 
+    @property
+    def _shown(self) -> Path:
+        """Where the service reads, as the service sees it."""
+        return self.zygote.view / str(self.home / "etc/web").lstrip("/")
+
     def run(self, fault: Fault | None = None) -> Run:
         """Run the daemon once, with `fault`."""
         home = self.home
-        argv = ["--once", "--no-root", "-c", f"{home}/gitopper.toml", "--state-dir", f"{home}/state"]
+        root = [] if self.publish == "bind" else ["--no-root"]
+        argv = ["--once", *root, "-c", f"{home}/gitopper.toml", "--state-dir", f"{home}/state"]
         log = self.root / "log"
         pid, listener = self.zygote.start(argv, log, WATCHED)
         supervisor = _Supervisor(listener=listener, home=home, fault=fault, look=self.published)
@@ -205,7 +216,8 @@ class Stand:
         releases = self.home / "mount/.gitopper/releases/web"
         if releases.is_dir() and len(list(releases.iterdir())) > 2:
             found += releases.iterdir()
-        return sorted(str(path.relative_to(self.home)) for path in found)
+        mounts = [point for point in self.zygote.mounts if point.startswith(str(self.home))]
+        return sorted(str(path.relative_to(self.home)) for path in found) + mounts[1:]
 
     def has(self, version: str) -> bool:
         """Tell whether the commit of `version` is in the store, with its tree."""
@@ -290,8 +302,8 @@ class _Supervisor:
 
 
 @contextlib.contextmanager
-def stand() -> Iterator[Stand]:
-    """Make a host; nothing of it is left."""
+def stand(publish: str = "symlink") -> Iterator[Stand]:
+    """Make a host; nothing of it is left. With ``bind`` it takes root."""
     memory = Path("/dev/shm")  # where fsync costs nothing
     where = memory if os.access(memory, os.W_OK) else None
     with contextlib.ExitStack() as stack:
@@ -299,8 +311,8 @@ def stand() -> Iterator[Stand]:
         upstream = Upstream.create(root / "upstreams")
         commits = {version: _commit(upstream, version) for version in VERSIONS}
         server = stack.enter_context(http_server(upstream.path.parent))
-        zygote = stack.enter_context(Zygote(_environment(root)))
-        yield Stand(root=root, zygote=zygote, server=server, commits=commits)
+        zygote = stack.enter_context(Zygote(_environment(root), apart=publish == "bind"))
+        yield Stand(root=root, zygote=zygote, server=server, commits=commits, publish=publish)
 
 
 def _commit(upstream: Upstream, version: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.proof.calls import ERRORS
 from tests.proof.failing import SCENES, faults, sweep, tried
 from tests.proof.stand import ABSENT, Fault, Scene, Stand, stand
 
@@ -18,13 +19,30 @@ def host() -> Iterator[Stand]:
         yield host
 
 
+@pytest.fixture(scope="module")
+def mounting() -> Iterator[Stand]:
+    with stand("bind") as host:
+        yield host
+
+
 @pytest.mark.parametrize(("scene", "first"), list(zip(SCENES, (40, 90, 140, 190), strict=True)))
 def test_a_spread_of_the_calls_of_a_scene_fails_and_no_promise_with_it(
     host: Stand, scene: Scene, first: int
 ) -> None:
-    row = sweep(host, scene, every=400, first=first)
-    assert row.points > 2
+    row = sweep(host, scene, every=600, first=first)
+    assert row.points > 1
     assert not row.failures, "\n".join(row.failures)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["open_tree", "mount_setattr", "move_mount", "umount2"])
+def test_a_call_for_a_mount_fails_and_no_promise_with_it(mounting: Stand, kind: str) -> None:
+    broken = [
+        failure
+        for error in ERRORS[kind][:2]
+        for failure in tried(mounting, DEPLOY, Fault(kind=kind, nth=1, error=error)).broken
+    ]
+    assert not broken, "\n".join(broken)
 
 
 FIELD = (

@@ -46,12 +46,25 @@ class Ended:
 class Zygote:
     """This side of the socket."""
 
-    def __init__(self, environ: dict[str, str]) -> None:
+    def __init__(self, environ: dict[str, str], *, apart: bool = False) -> None:
+        """`apart`: in a mount namespace of its own, so that what it mounts reaches nobody; needs root."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket = ours
-        argv = [sys.executable, "-m", "tests.proof.zygote", str(theirs.fileno())]
+        prefix = ["unshare", "--mount", "--propagation", "private"] if apart else []
+        argv = [*prefix, sys.executable, "-m", "tests.proof.zygote", str(theirs.fileno())]
         with theirs:
             self._process = subprocess.Popen(argv, pass_fds=[theirs.fileno()], env=environ)
+
+    @property
+    def view(self) -> Path:
+        """The host's root directory, as it sees it."""
+        return Path(f"/proc/{self._process.pid}/root")
+
+    @property
+    def mounts(self) -> list[str]:
+        """Where anything is mounted, as it sees it."""
+        table = Path(f"/proc/{self._process.pid}/mountinfo").read_text().splitlines()
+        return [line.split(" ")[4] for line in table]
 
     def __enter__(self) -> Self:
         return self
