@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,49 +16,21 @@ from tests.support.signing import (
     GpgHome,
     GpgKey,
     SshKey,
-    gpg_home,
     raw_commit,
     signed,
     transplanted,
     write_commit,
 )
 from tests.support.upstream import git
-from tests.support.verifying import VerifyingHost, verifying_host
+from tests.support.verifying import VerifyingHost
 
 LONG_AGO = "20200101T000000"
 LONG_AGO_SECONDS = 1_577_836_800
 
 
-@pytest.fixture(scope="module")
-def alice(tmp_path_factory: pytest.TempPathFactory) -> SshKey:
-    return SshKey.make(tmp_path_factory.mktemp("alice"))
-
-
-@pytest.fixture(scope="module")
-def mallory(tmp_path_factory: pytest.TempPathFactory) -> SshKey:
-    return SshKey.make(tmp_path_factory.mktemp("mallory"))
-
-
-@pytest.fixture(scope="module")
-def gpg() -> Iterator[GpgHome]:
-    with gpg_home() as home:
-        yield home
-
-
-@pytest.fixture(scope="module")
-def bob(gpg: GpgHome) -> GpgKey:
-    return gpg.key("bob")
-
-
-@pytest.fixture(scope="module")
-def eve(gpg: GpgHome) -> GpgKey:
-    return gpg.key("eve")
-
-
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[VerifyingHost]:
-    with verifying_host(tmp_path) as host:
-        yield host
+def host(verifying: VerifyingHost) -> VerifyingHost:
+    return verifying
 
 
 class TestSshKeys:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -18,36 +18,19 @@ from attrs import frozen
 from gitopper_plugins import rewind, signature
 from gitopper_plugins.signature import GOOD_SECONDS, Signatures
 from libgitopper import Hooks, PluginError, Verify, VerifyError
-from tests.support.signing import GpgHome, GpgKey, SshKey, gpg_home, signed
-from tests.support.verifying import VerifyingHost, verifying_host
+from tests.support.signing import GpgKey, SshKey, signed
+from tests.support.verifying import VerifyingHost
 
 RUNS_FOR_A_COMMIT = 2
 """Whose key is it, and is the signature good."""
 
 
-@pytest.fixture(scope="module")
-def alice(tmp_path_factory: pytest.TempPathFactory) -> SshKey:
-    return SshKey.make(tmp_path_factory.mktemp("alice"))
-
-
-@pytest.fixture(scope="module")
-def gpg() -> Iterator[GpgHome]:
-    with gpg_home() as home:
-        yield home
-
-
-@pytest.fixture(scope="module")
-def bob(gpg: GpgHome) -> GpgKey:
-    return gpg.key("bob")
-
-
 @pytest.fixture
-def host(tmp_path: Path, alice: SshKey) -> Iterator[VerifyingHost]:
+def host(verifying: VerifyingHost, alice: SshKey) -> VerifyingHost:
     """It trusts the key with which main is signed."""
-    with verifying_host(tmp_path) as host:
-        host.allow(alice.allowed())
-        signed(host.upstream, alice, "a")
-        yield host
+    verifying.allow(alice.allowed())
+    signed(verifying.upstream, alice, "a")
+    return verifying
 
 
 @frozen

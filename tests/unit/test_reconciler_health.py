@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from attrs import evolve
@@ -11,40 +10,15 @@ from attrs import evolve
 from libgitopper import (
     Check,
     CheckError,
-    Health,
     HealthError,
     Intent,
     ReloadError,
     Result,
-    Service,
     State,
     Verb,
 )
 from tests.support.simulatedhost import SimulatedHost
-
-HEALTH = Health(unit=True, within_seconds=3.0)
-
-
-def watched(host: SimulatedHost, **more: Any) -> Service:
-    return host.service(**({"health": HEALTH} | more))
-
-
-def push(host: SimulatedHost, text: str) -> str:
-    return host.upstream.commit({"web/conf": text})
-
-
-def made_ill(host: SimulatedHost, **more: Any) -> tuple[Service, str, str]:
-    """A service with a good commit deployed, and one that makes it ill waiting upstream."""
-    web = watched(host, **more)
-    good = host.deploy(web)
-    return web, good, push(host, "ill")
-
-
-def steps(host: SimulatedHost) -> list[str]:
-    """The steps of the log that change something, and the probes; each run of probes as one."""
-    looks = {"fetch", "observe web", "checkout web", "discard web"}
-    found = [step for step in host.script.log if step not in looks]
-    return [s for at, s in enumerate(found) if s != "health web" or found[at - 1 : at] != [s]]
+from tests.support.watched import HEALTH, made_ill, push, steps, watched
 
 
 def test_a_service_that_is_healthy_keeps_its_new_release(host: SimulatedHost) -> None:
