@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NoReturn
 
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from libgitopper.errors import CheckError, GitopperError, HealthError, ReloadError, StepError
 from libgitopper.hooks import Hooks
@@ -52,28 +52,19 @@ class Taken:
     reloaded: Reloaded
 
 
+@define(kw_only=True, eq=False)
 class Deploying:
     """Carries out what a pass decided."""
 
-    def __init__(
-        self,
-        *,
-        hooks: Hooks,
-        state: StateStore,
-        intents: Intents,
-        publishing: Publishing,
-        ledger: Ledger,
-        watch: HealthWatch,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._hooks = hooks
-        self._state = state
-        self._intents = intents
-        self._publishing = publishing
-        self._ledger = ledger
-        self._watch = watch
-        self._now = now
-        self._installed: set[tuple[str, str]] = set()
+    _hooks: Hooks
+    _state: StateStore
+    _intents: Intents
+    _publishing: Publishing
+    _ledger: Ledger
+    _watch: HealthWatch
+    _now: Callable[[], datetime]
+    _installed: set[tuple[str, str]] = field(factory=set, init=False)
+    _tidied: set[str] = field(factory=set, init=False)
 
     def advance(self, order: Order, deployed: Deployed) -> None:
         """Let the release's HEAD and `deployed` follow a commit that changes nothing for the service."""
@@ -179,12 +170,21 @@ class Deploying:
             )
             content = evolve(content, generation=content.generation + 1)
 
+    def tidy(self, service: Service, store: Store) -> None:
+        """Remove what the end of an earlier process left of releases; once in the life of this one."""
+        if service.name not in self._tidied:
+            self.discard(service, store)
+
     def discard(self, service: Service, store: Store) -> None:
         """Remove the releases that are past keeping; a failure costs disk, not the deploy."""
+        self._tidied.add(service.name)
         try:
+            seen = self._hooks.observe(service)
+            if seen.partly:
+                return  # some release is shown, and only the next publish tells which
             kept = {release for release, _ in self._state.releases(service.name, service.keep)}
-            here = (self._state.deployed(service.name), self._state.attempt(service.name))
-            store.discard(service, kept | {known.release for known in here if known})
+            here = (self._state.deployed(service.name), self._state.attempt(service.name), seen)
+            store.discard(service, kept | {known.release for known in here if known and known.release})
         except (GitopperError, OSError) as exc:
             log.warning("%s: old releases could not be removed: %s", service.name, exc)
         except Exception:

@@ -60,27 +60,17 @@ class Found:
     drift: Drift | None = None
 
 
+@frozen(kw_only=True, eq=False)
 class Passes:
     """Makes passes. The caller sees to it that those of one service don't overlap."""
 
-    def __init__(
-        self,
-        *,
-        hooks: Hooks,
-        state: StateStore,
-        intents: Intents,
-        publishing: Publishing,
-        deploying: Deploying,
-        drifting: Drifting,
-        deciding: Deciding,
-    ) -> None:
-        self._hooks = hooks
-        self._state = state
-        self._intents = intents
-        self._publishing = publishing
-        self._deploying = deploying
-        self._drifting = drifting
-        self._deciding = deciding
+    _hooks: Hooks
+    _state: StateStore
+    _intents: Intents
+    _publishing: Publishing
+    _deploying: Deploying
+    _drifting: Drifting
+    _deciding: Deciding
 
     def make(self, this: Pass) -> Found:
         """Make a pass.
@@ -102,7 +92,7 @@ class Passes:
         drift = self._drifting.seen(service, this.store)
         before = self._state.deployed(service.name) if drift else None
         try:
-            plan = self._settle(this)
+            plan = self._settle_tidily(this)
         except StepError:
             try:
                 self._left(this, drift, before)
@@ -137,6 +127,14 @@ class Passes:
             self._publishing.publish(placed, release, deployed)
         # Where something else was begun, that may have ended the service.
         self._deploying.restored(placed, release, Reason.UNPUBLISHED.value, start=attempt is not None)
+
+    def _settle_tidily(self, this: Pass) -> Plan | None:
+        """Settle; afterwards, however it went, clear what a crash may have left."""
+        try:
+            return self._settle(this)
+        finally:
+            if this.store:
+                self._deploying.tidy(this.service, this.store)
 
     def _settle(self, this: Pass) -> Plan | None:
         for _ in range(REPLANS):

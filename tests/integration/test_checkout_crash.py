@@ -198,6 +198,8 @@ def test_kill_at_every_step_of_a_discard(stage: Stage) -> None:
             store.discard(service, {kept.id})
             assert [path.name for path in service.releases.iterdir()] == [kept.id]
             assert git(store.path, "worktree", "list").count("\n") == 1
+            # What git does not list, too.
+            assert [path.name[:16] for path in (store.path / "worktrees").iterdir()] == [kept.id]
             if not killed:
                 break
     assert step > 10

@@ -127,7 +127,7 @@ def ends_well(host: SimulatedHost, service: Service, end: End, where: str) -> No
         assert host.told(host.pass_(service)) == told, where
         assert_at_the_end(host, service, end, where)
         left = set(host.script.log) - {"fetch", "observe web"}
-        assert left <= {"install web"}, f"{where}: {left}"
+        assert left <= {"install web", "discard web"}, f"{where}: {left}"
         host.restart()
 
 

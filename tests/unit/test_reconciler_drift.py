@@ -137,7 +137,7 @@ def test_after_healing_everything_is_in_line_and_stays(host: SimulatedHost) -> N
         assert outcome.plan is not None
         assert outcome.plan.verb is Verb.KEEP
         assert outcome.drift is None
-    assert set(host.script.log) <= {"fetch", "observe web"}
+    assert set(host.script.log) <= {"fetch", "observe web", "discard web"}
     assert host.shown(web) == healed
 
 
@@ -552,6 +552,6 @@ def test_a_crash_at_any_step_of_healing_ends_with_good_files_and_the_patch(
         assert (record.patch, record.healed) == (b"web/conf: edited", True), where
         host.restart()
         host.pass_(web)
-        assert set(host.script.log) <= {"fetch", "observe web"}, where
+        assert set(host.script.log) <= {"fetch", "observe web", "discard web"}, where
         host.close()
     raise AssertionError("healing has no end")

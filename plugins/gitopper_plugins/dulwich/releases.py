@@ -10,7 +10,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from gitopper_plugins.dulwich.channel import Deadline
-from gitopper_plugins.dulwich.scratch import hold, remove_tree, scratch, sweep
+from gitopper_plugins.dulwich.packs import SCRATCH as IN_STORE
+from gitopper_plugins.dulwich.scratch import hold, scratch, sweep
 from libgitopper import Service
 
 __all__ = ["SCRATCH", "discard"]
@@ -46,7 +47,7 @@ def _delete(release: Path) -> None:
         with scratch(release.parent, SCRATCH) as aside:
             release.rename(aside / release.name)
             if admin:
-                remove_tree(admin)
+                _forget(admin)
     except OSError as exc:
         # Something is mounted in it, say. It stays a leftover, and the next call tries again.
         log.warning("release %s can't be deleted now: %s", release, exc)
@@ -76,4 +77,10 @@ def _forget_gone(store: Path, service: Service) -> None:
         with contextlib.suppress(OSError):
             named = (admin / "gitdir").read_bytes().rstrip(b"\n")
             if named.startswith(here) and not Path(os.fsdecode(named)).parent.exists():
-                remove_tree(admin)
+                _forget(admin)
+
+
+def _forget(admin: Path) -> None:
+    """Delete an administrative directory. It goes aside first: of half of one nobody knows whose it is."""
+    with scratch(admin.parent.parent, IN_STORE) as aside:
+        admin.rename(aside / admin.name)
