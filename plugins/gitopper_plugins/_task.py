@@ -80,9 +80,12 @@ def send(file: int, what: Task | Report) -> None:
 
 
 def receive(file: int, kind: type[Task] | type[Report]) -> dict[str, Any]:
-    """Return the members of what is in the file; empty where it is not of that `kind`."""
+    """Return the members of what is in the file; empty where it is not of that `kind`, or was cut short."""
     with os.fdopen(os.dup(file), "rb") as stream:
         stream.seek(0)
         text = stream.read()
-    members: dict[str, Any] = json.loads(text).get(kind.__name__, {})
+    try:
+        members: dict[str, Any] = json.loads(text).get(kind.__name__, {})
+    except ValueError:  # no room for all of it
+        return {}
     return members

@@ -18,7 +18,7 @@ from attrs import evolve
 
 from gitopper_plugins import check as plugin
 from gitopper_plugins import mountapi
-from gitopper_plugins._task import Report
+from gitopper_plugins._task import Report, receive
 from libgitopper import CheckError, CheckRequest, Release
 from tests.support.checking import Site, hooks, make_site
 from tests.support.namespace import enter_mount_namespace, in_child, in_mount_namespace, mount_tmpfs
@@ -303,6 +303,16 @@ def test_what_the_system_refuses_for_now_is_told_and_is_no_verdict(
     assert str(error) == "the check can't be carried out: Too many open files"
     assert error.retryable
     ask(site.request(release, ("true",)))
+
+
+@pytest.mark.parametrize("left", [b"", b'{"Report": {"ho'])
+def test_a_report_for_which_there_was_no_room_is_no_report(left: bytes) -> None:
+    file = os.memfd_create("report")
+    try:
+        os.write(file, left)
+        assert receive(file, Report) == {}
+    finally:
+        os.close(file)
 
 
 def test_the_program_imports_little() -> None:
