@@ -12,9 +12,10 @@ import ctypes
 import os
 import select
 import signal
-import struct
+import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -48,7 +49,6 @@ _OPEN_FLAGS: Final = {"open": 1, "openat": 2}
 _CLONE_THREAD = 0x10000
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _PATH_LIMIT_BYTES = 4096
-_PIDFD_GETFD = 438
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -117,8 +117,7 @@ def start(
 
 def _fork_held_up(body: Callable[[], int]) -> tuple[int, int]:
     """Start the child; return its process id, and the listener on its calls."""
-    told, tell = os.pipe()
-    waiting, go = os.pipe()
+    ours, theirs = socket.socketpair()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
@@ -126,43 +125,21 @@ def _fork_held_up(body: Callable[[], int]) -> tuple[int, int]:
         try:
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() == parent:
-                os.close(told), os.close(go)
                 os.setsid()
-                # The number that the listener will have: once it is there, nothing can be written any more.
-                number = os.dup(0)
-                os.close(number)
-                os.write(tell, struct.pack("i", number))
+                ours.close()
                 listener = install(_HELD_UP)
-                assert listener == number, (listener, number)
-                os.read(waiting, 1)
-                for descriptor in (listener, tell, waiting):
-                    os.close(descriptor)
+                with theirs:
+                    socket.send_fds(theirs, [b"!"], [listener])  # by a call that is not held up
+                os.close(listener)
                 code = body()
+        except BaseException:  # noqa: BLE001 - it must not return into the caller's code
+            traceback.print_exc()
         finally:
             os._exit(code)
-    os.close(tell), os.close(waiting)
-    try:
-        (number,) = struct.unpack("i", os.read(told, 4))
-        listener = _take(child, number)
-        os.write(go, b"!")
-    finally:
-        os.close(told), os.close(go)
+    theirs.close()
+    with ours:
+        _, [listener], *_ = socket.recv_fds(ours, 1, 1)
     return child, listener
-
-
-def _take(child: int, number: int) -> int:
-    """Return a copy of descriptor `number` of `child`, as soon as it is there."""
-    process = os.pidfd_open(child)
-    try:
-        for _ in range(5000):
-            taken: int = _libc.syscall(_PIDFD_GETFD, process, number, 0)
-            if taken >= 0:
-                os.set_inheritable(taken, False)
-                return taken
-            time.sleep(0.001)
-    finally:
-        os.close(process)
-    raise OSError(ctypes.get_errno(), "the child never listened")
 
 
 class _Watched:
@@ -234,7 +211,7 @@ class _Watched:
                 return self._about_descriptor(call)
             if call.name in _PATHS:
                 path = _path(call)
-                return path if _changes(call, path) else None
+                return path if path != self._silent and _changes(call, path) else None
             return None if _starts_thread(call) else ""
         return ""
 
@@ -255,8 +232,8 @@ def _changes(call: Notification, path: str) -> bool:
         flags = call.arguments[_OPEN_FLAGS[call.name]]
         return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)) and path != "/dev/null"
     if call.name == "execve":
-        return os.path.exists(path)
-    return not (call.name in {"mkdir", "mkdirat"} and os.path.exists(path))
+        return Path(path).exists()
+    return not (call.name in {"mkdir", "mkdirat"} and Path(path).exists())
 
 
 def _starts_thread(call: Notification) -> bool:
@@ -276,11 +253,11 @@ def _path(call: Notification) -> str:
     descriptor = ctypes.c_int(call.arguments[at - 1] & 0xFFFFFFFF).value
     if call.name not in _RELATIVE or descriptor < 0:
         return path
-    return os.path.join(Path(f"/proc/{call.pid}/fd/{descriptor}").readlink(), path)
+    return str(Path(f"/proc/{call.pid}/fd/{descriptor}").readlink() / path)
 
 
 def _read(pid: int, address: int, size: int) -> bytes:
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         memory.seek(address)
         return memory.read(size)
 
@@ -297,11 +274,12 @@ def _text(pid: int, address: int) -> str:
 def descendants(root: int) -> list[int]:
     """Return the living descendants of `root`, parents first."""
     children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
             with contextlib.suppress(OSError):
-                state, parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:2]
-                children.setdefault(int(parent), []).append(int(name) if state != "Z" else -int(name))
+                state, parent = (process / "stat").read_text().rpartition(")")[2].split()[:2]
+                living = 1 if state != "Z" else -1
+                children.setdefault(int(parent), []).append(living * int(process.name))
     found, waiting = [], [root]
     while waiting:
         below = children.get(abs(waiting.pop(0)), [])

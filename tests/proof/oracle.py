@@ -1,0 +1,175 @@
+"""What must hold after a kill, and after the start that follows it.
+
+Right after the kill only files are looked at, as a service would: each place shows one version, whole.
+After the start everything is: what is recorded and what is on disk, down to the last file. It is held
+against what there is when nobody was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tests.proof.points import descendants
+from tests.proof.victim import NAME, Host
+from tests.support.upstream import ENVIRONMENT
+
+__all__ = ["Findings", "differences", "look", "torn"]
+
+Findings = Mapping[str, object]
+"""What was found, by the name of what was looked at."""
+
+# Beside the host: its upstream, and what the tests put there.
+_NOT_THE_HOSTS = ("upstreams", "upstreams-fleet-work", "reloads")
+_PACK = re.compile(r"pack-[0-9a-f]{40}\.(\w+)")
+
+
+def torn(host: Host, versions: Sequence[str | None], places: Sequence[str]) -> list[str]:
+    """Return what is wrong with what the service sees: each path has to show one of `versions`, whole.
+
+    None among them: it may have nothing, as before its first deploy. Of several `places` one is
+    enough. Where a link publishes all of them at once, all paths show the same version.
+    """
+    wrong, seen = [], {}
+    for link in host.locals():
+        paths = [host.locals(place)[link] for place in places]
+        shown = {str(path): _version(path) for path in paths}
+        if len(places) > 1 and any(shown.values()):
+            shown = {path: version for path, version in shown.items() if version}
+        wrong += [f"{path} shows {what}" for path, what in shown.items() if what not in versions]
+        seen[link] = set(shown.values())
+    if host.publish == "symlink" and None not in versions and len(set.union(*seen.values())) > 1:
+        wrong.append(f"several versions at a time: {seen}")
+    return wrong
+
+
+def look(host: Host, code: int) -> Findings:
+    """Return all that is to be seen on the host after a daemon has ended with `code`."""
+    left = [Path(f"/proc/{pid}/cmdline").read_text() for pid in descendants(os.getpid())]
+    files = sorted(_files(host.home))
+    with host.state as state:
+        deployed = state.deployed(NAME)
+        found = {
+            "exit code": code,
+            "processes left": left,
+            "shown": {local.name: _shown(local) for local in host.locals().values()},
+            "live release": (host.home / "mount" / NAME).resolve().name,
+            "deployed": deployed and (deployed.revision, deployed.release, deployed.service.placement),
+            "attempt": state.attempt(NAME),
+            "intent": (state.intent(NAME).kind, state.intent(NAME).revision),
+            "releases remembered": state.releases(NAME, 10),
+            "deploys": [(d.before, d.after, d.release, d.result) for d in state.deploys(NAME)],
+            "rejections": state._all("SELECT release, revision, step FROM rejection ORDER BY 1, 3"),
+            "drift": [(d.release, d.changes, d.healed) for d in state.drifts(NAME)],
+        }
+    return {
+        **found,
+        "heads": dict(_heads(host)),
+        "git status": _git_status(host),
+        "files": files,
+        "half packs": sorted(_half_packs(host.home)),
+        "mounts": _mounts(host.home),
+        "reloaded since the last flip": host.reloads()[-1:] == [_due(host)],
+    }
+
+
+def differences(expected: Findings, found: Findings) -> list[str]:
+    """Return what differs, one line for each thing."""
+    differing = [name for name in expected if expected[name] != found[name]]
+    return [f"{name}: {_told(expected[name], found[name])}" for name in differing]
+
+
+def _told(expected: object, found: object) -> str:
+    if isinstance(expected, list) and isinstance(found, list):
+        missing, more = ([x for x in a if x not in b] for a, b in ((expected, found), (found, expected)))
+        return f"lacks {missing}, and has {more} too many" if missing or more else f"{found}"
+    return f"{found} instead of {expected}"
+
+
+def _due(host: Host) -> str:
+    """The line that the reload of what is shown now has written."""
+    if not (host.home / "mount" / NAME).is_symlink():
+        return ""
+    [conf] = [local for link, local in host.locals().items() if link == "web/main.conf"]
+    return f"{host.flip()} {conf.read_text().strip()}"
+
+
+def _shown(local: Path) -> Mapping[str, str] | None:
+    """Every file at `local` with its text; None where there is nothing, or the empty place of a mount."""
+    if local.is_dir():
+        return {name: (local / name).read_text().strip() for name in sorted(_walk(local))} or None
+    text = local.read_text().strip() if local.exists() else ""
+    return {"": text} if text else None
+
+
+def _version(local: Path) -> str | None:
+    """The version that `local` shows, whole; what there is instead; or None for nothing."""
+    shown = _shown(local)
+    if shown is None:
+        return None
+    names = {""} if local.suffix == ".conf" else {"a", "sub/b"}
+    [version, *others] = sorted(set(shown.values())) or [""]
+    return version if not others and set(shown) == names else str(shown)
+
+
+def _walk(top: Path) -> Iterator[str]:
+    for directory, _, names in os.walk(top):
+        for name in names:
+            yield str(Path(directory, name).relative_to(top))
+
+
+def _files(home: Path) -> Iterator[str]:
+    """Every path of the host: with the content of links, and packs by their number only."""
+    for directory, folders, names in os.walk(home):
+        here = Path(directory).relative_to(home)
+        if here == Path():
+            folders[:] = [name for name in folders if name not in _NOT_THE_HOSTS]
+            names = [name for name in names if name not in _NOT_THE_HOSTS]
+        for name in [*folders, *names]:
+            path = Path(directory, name)
+            if not _PACK.fullmatch(name):
+                yield f"{here / name} -> {path.readlink()}" if path.is_symlink() else str(here / name)
+
+
+def _half_packs(home: Path) -> Iterator[str]:
+    """Packs of which some part is missing."""
+    parts: dict[str, set[str]] = {}
+    for path in home.glob("mount/.gitopper/stores/*/objects/pack/*"):
+        parts.setdefault(path.stem, set()).add(path.suffix)
+    for name, suffixes in parts.items():
+        if suffixes != {".pack", ".idx", ".promisor"}:
+            yield f"{name} has only {sorted(suffixes)}"
+
+
+def _heads(host: Host) -> Iterator[tuple[str, str]]:
+    """Release to the commit that its HEAD names; or what it lacks, or what lacks it."""
+    for admin in host.home.glob("mount/.gitopper/stores/*.git/worktrees/*"):
+        if not {"gitdir", "HEAD"} <= {path.name for path in admin.iterdir()}:
+            yield admin.name, "half an administrative directory"
+            continue
+        release = Path((admin / "gitdir").read_text().strip()).parent
+        yield release.name, (admin / "HEAD").read_text().strip() if release.exists() else "no such release"
+    for release in host.home.glob(f"mount/.gitopper/releases/{NAME}/*"):
+        link = release / ".git"
+        if not link.exists() or not Path(link.read_text().partition(": ")[2].strip()).is_dir():
+            yield release.name, "no administrative directory"
+
+
+def _git_status(host: Host) -> str:
+    live = host.home / "mount" / NAME
+    if not live.exists():
+        return "nothing is live"
+    done = subprocess.run(
+        ["git", "--no-optional-locks", "status", "--porcelain"],
+        cwd=live, env=ENVIRONMENT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
+def _mounts(home: Path) -> list[tuple[str, str]]:
+    """What is mounted below `home`, and where."""
+    lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [(line[3], line[4]) for line in lines if line[4].startswith(f"{home}/")]

@@ -1,0 +1,79 @@
+"""A spread of the moments at which the daemon may be killed; all of them: ``python -m tests.proof killed``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.proof.killed import prove, spread
+from tests.proof.points import adopt_orphans, start
+from tests.proof.scenes import SCENES
+from tests.proof.victim import Host
+from tests.support.namespace import in_child
+
+BY_NAME = {scene.name: scene for scene in SCENES}
+
+
+@pytest.mark.parametrize(
+    ("name", "publish", "alone", "number"),
+    [
+        ("first start", "symlink", False, 4),
+        ("deploy", "symlink", True, 4),
+        ("taken back", "symlink", False, 5),
+        ("rollback", "symlink", False, 3),
+        pytest.param("deploy", "bind", False, 5, marks=pytest.mark.root),
+        pytest.param("moved by the config", "bind", False, 3, marks=pytest.mark.root),
+    ],
+)
+def test_killed_at_some_moment_it_ends_where_it_would_have(
+    name: str, publish: str, alone: bool, number: int
+) -> None:
+    row = prove(BY_NAME[name], publish, lambda count: spread(number, count), alone=alone)
+    assert not row.failures, "\n".join(row.failures)
+    assert row.points == number
+
+
+def in_a_process_of_its_own(test):  # type: ignore[no-untyped-def]
+    return in_child(test, adopt_orphans)
+
+
+@in_a_process_of_its_own
+def test_every_call_that_changes_something_is_a_point(tmp_path: Path) -> None:
+    def body() -> int:
+        (tmp_path / "made").mkdir()
+        (tmp_path / "made" / "file").write_text("1")
+        (tmp_path / "made" / "file").read_text()
+        (tmp_path / "made" / "file").rename(tmp_path / "moved")
+        return 7
+
+    whole = start(body)
+    assert whole.code == 7
+    assert [point.call for point in whole.points] == ["mkdir", "openat", "write", "rename"]
+    assert whole.points[-1].about == str(tmp_path / "moved")
+
+
+@in_a_process_of_its_own
+def test_a_call_before_which_it_is_killed_is_not_made(tmp_path: Path) -> None:
+    killed = start(lambda: (tmp_path / "made").mkdir() or 0, kill_at=1)
+    assert killed.killed
+    assert not (tmp_path / "made").exists()
+
+
+@in_a_process_of_its_own
+def test_the_oracle_finds_what_is_torn_and_what_is_left(tmp_path: Path) -> None:
+    from tests.proof.oracle import differences, look, torn  # noqa: PLC0415
+
+    host = Host(home=tmp_path / "host")
+    BY_NAME["deploy"].prepare(host)
+    well = look(host, 0)
+    assert differences(well, look(host, 0)) == []
+    assert torn(host, ["one"], ["etc"]) == []
+    (host.home / "etc/web/a").write_text("two")
+    assert len(torn(host, ["one", "two"], ["etc"])) == 2
+    (host.home / "etc/web/a").write_text("one")
+    (host.home / "mount/.gitopper/releases/web/.new-1").mkdir()
+    (host.home / "mount/web").rename(host.home / "mount/was")
+    (host.home / "mount/web").symlink_to((host.home / "mount/was").readlink())
+    found = differences(well, look(host, 0))
+    assert [line.partition(":")[0] for line in found] == ["heads", "files", "reloaded since the last flip"]

@@ -1,0 +1,214 @@
+"""A host in one directory, with a gitopperd that is run once and may be killed meanwhile.
+
+The daemon is the real one, from its command line on; only the start of the interpreter is saved: it is
+forked from a process that has imported it. What the reload command sees, it writes down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from attrs import frozen
+
+from gitopperd.main import main
+from libgitopper import Config, Service, StateStore, load_config
+from tests.proof.points import Run, start
+from tests.support.upstream import Upstream
+
+__all__ = ["FILES", "NAME", "Host"]
+
+NAME = "web"
+FILES = ("web/etc/a", "web/etc/sub/b", "web/main.conf")
+"""What a version of the service consists of: each holds the name of the version."""
+
+CONFIG = """\
+[global]
+upstream = "{upstream}"
+mount    = "{home}/mount"
+publish  = "{publish}"
+command  = ["/bin/sh", "{home}/reload.sh"]
+interval = "1s"
+timeout  = "10s"
+
+[[services]]
+machine = "*"
+service = "web"
+keep    = 2
+dirs    = [
+  {{ local = "{home}/{etc}/web", link = "web/etc" }},
+  {{ local = "{home}/{etc}/web.conf", link = "web/main.conf", file = true }},
+]
+{more}
+"""
+
+RELOAD = """\
+# Which flip of the link this reload is for, and what there is to see.
+echo "$(stat -c '%i %z' {home}/mount/web) $(cat {home}/{etc}/web.conf)" >> {home}/reloads
+"""
+
+
+@frozen(kw_only=True)
+class Host:
+    """The directory `home`, and all that a test does in it."""
+
+    home: Path
+    publish: str = "symlink"
+    address: str = ""
+    """Where its upstream is; empty for the file system."""
+
+    @property
+    def upstream(self) -> Upstream:
+        """What the service follows."""
+        return Upstream(path=self.home / "upstreams/fleet.git", work=self.home / "upstreams-fleet-work")
+
+    @property
+    def log(self) -> Path:
+        """What the daemon says; beside the host, since it is no part of what is proven."""
+        return self.home.with_name(f"{self.home.name}.log")
+
+    @property
+    def state(self) -> StateStore:
+        """The state, opened; the caller closes it."""
+        return StateStore(self.home / "state/state.db")
+
+    @property
+    def config(self) -> Config:
+        """The configuration that stands now."""
+        return load_config(
+            self.home / "gitopper.toml", hosts=frozenset({"here"}), root=os.geteuid() == 0, environ={}
+        )
+
+    @property
+    def service(self) -> Service:
+        """The service, as it is configured now."""
+        [found] = [service for service in self.config.services if service.name == NAME]
+        return found
+
+    def make(self) -> None:
+        """Make the host, with an upstream that has nothing yet."""
+        (self.home / "tmp").mkdir(parents=True)
+        self.upstream.path.parent.mkdir()
+        Upstream.create(self.upstream.path.parent)
+        self.configure()
+
+    def configure(self, *more: str, etc: str = "etc") -> None:
+        """Write the configuration of the service, with the lines `more`."""
+        text = CONFIG.format(
+            home=self.home, upstream=self.address or self.upstream.url, publish=self.publish, etc=etc,
+            more="\n".join(more).format(home=self.home),
+        )  # fmt: skip
+        (self.home / "gitopper.toml").write_text(text)
+        (self.home / "reload.sh").write_text(RELOAD.format(home=self.home, etc=etc))
+
+    def commit(self, version: str, **others: str) -> str:
+        """Commit a version of the service, aside; it is upstream's once it is pushed."""
+        files = {**dict.fromkeys(FILES, f"{version}\n"), **others}
+        return self.upstream.commit(files, branch="aside")
+
+    def keep(self, version: str, commit: str) -> None:
+        """Remember the commit of a version."""
+        (self.upstream.path / f"version-{version}").write_text(commit)
+
+    def kept(self, version: str) -> str:
+        """The commit of a version."""
+        return (self.upstream.path / f"version-{version}").read_text()
+
+    def push(self, version: str) -> None:
+        """Make a version the tip of the branch that the service follows."""
+        (self.upstream.path / "refs/heads/main").write_text(f"{self.kept(version)}\n")
+
+    def once(self, *, kill_at: int = 0, alone: bool = False) -> Run:
+        """Run the daemon once; held up and counted, and killed before its call number `kill_at`."""
+        return start(self._daemon, kill_at=kill_at, alone=alone, silent=self.log)
+
+    def freely(self) -> int:
+        """Run the daemon once, as anybody would; return its exit code."""
+        child = os.fork()
+        if child == 0:
+            code = 111
+            try:
+                os.setsid()
+                code = self._daemon()
+            finally:
+                os._exit(code)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def take_down(self) -> None:
+        """Unmount all that is mounted on the host, as at its end."""
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            if (point := line.split()[4]).startswith(f"{self.home}/"):
+                subprocess.run(["umount", "--lazy", point], check=True)
+
+    def save(self) -> None:
+        """Keep the host as it is now."""
+        subprocess.run(["cp", "-a", self.home, self._kept], check=True)
+
+    def restore(self) -> None:
+        """Bring back the host that was kept."""
+        subprocess.run(["rm", "-rf", self.home, self.log], check=True)
+        subprocess.run(["cp", "-a", self._kept, self.home], check=True)
+        # A copy of the link is another link: that it was reloaded for stays true.
+        with contextlib.suppress(FileNotFoundError):
+            shown = (self.home / "reloads").read_text().split()[-1]
+            (self.home / "reloads").write_text(f"{self.flip()} {shown}\n")
+
+    @property
+    def _kept(self) -> Path:
+        return self.home.with_name(f"{self.home.name}.kept")
+
+    def flip(self) -> str:
+        """Which flip of the link to the live release this is: no two are alike."""
+        done = subprocess.run(
+            ["stat", "-c", "%i %z", self.home / "mount/web"], check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    def locals(self, place: str = "") -> Mapping[str, Path]:
+        """The paths of the service by what they show; in `place`, or where the config has them."""
+        found = {mapping.link: mapping.local for mapping in self.service.mappings}
+        return {link: self.home / place / path.name for link, path in found.items()} if place else found
+
+    def reloads(self) -> list[str]:
+        """For each reload, for which flip it was, and what it saw."""
+        path = self.home / "reloads"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def _daemon(self) -> int:
+        """Be the daemon: the child of a fork, which ends with this."""
+        with _own_surroundings(self.home, self.log):
+            root = [] if os.geteuid() == 0 else ["--no-root"]
+            where = ["--state-dir", f"{self.home}/state", "--socket", f"{self.home}/socket"]
+            try:
+                main([*root, "-c", f"{self.home}/gitopper.toml", "-a", "127.0.0.1:0", *where, "--once"])
+            except SystemExit as exc:
+                return exc.code if isinstance(exc.code, int) else 0
+        return 0
+
+
+@contextlib.contextmanager
+def _own_surroundings(home: Path, log: Path) -> Iterator[None]:
+    """What an init system gives a daemon: an environment, and places for its output."""
+    os.environ.clear()
+    os.environ.update(PATH="/usr/bin:/bin:/usr/sbin:/sbin", HOME=str(home), LC_ALL="C")
+    os.environ["TMPDIR"] = str(home / "tmp")
+    tempfile.tempdir = None
+    nothing = os.open("/dev/null", os.O_RDONLY)
+    writing = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for number, descriptor in enumerate((nothing, writing, writing)):
+        os.dup2(descriptor, number)
+    os.close(nothing), os.close(writing)
+    # Whatever a test framework has put in their place.
+    sys.stdin, sys.stdout, sys.stderr = (
+        os.fdopen(number, mode, closefd=False) for number, mode in ((0, "r"), (1, "w"), (2, "w"))
+    )
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
