@@ -139,11 +139,18 @@ class Deploying:
         )  # fmt: skip
         return Taken(deployed=deployed, reloaded=reloaded)
 
-    def restored(self, service: Service, release: Release, why: str, *, start: bool) -> None:
-        """Make the service take what it had before and what is published again."""
+    def restored(
+        self, service: Service, release: Release, why: str, *, start: bool, ended: Rejection | None = None
+    ) -> None:
+        """Make the service take what it had before and what is published again.
+
+        `ended`: why what it saw until now was to be taken back, by a process that got no further.
+        """
         taken = self.reload(service, release, start=start)
         # Written last: a crash before this line repeats the reload.
-        self._state.record(taken.deployed)
+        self._state.record(
+            taken.deployed, self._ledger.taken_back(ended, taken.deployed) if ended else None
+        )
         self._tell(
             "deployed", service.name, revision=release.content.revision, release=release.id, why=why,
             did=taken.reloaded.did, note=taken.deployed.note,

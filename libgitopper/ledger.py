@@ -12,6 +12,7 @@ from libgitopper.errors import CheckError, GitopperError, HealthError, StepError
 from libgitopper.hooks import Hooks
 from libgitopper.model import Deployed
 from libgitopper.orders import Course, Order
+from libgitopper.planner import Reason
 from libgitopper.records import Deploy, Rejection, Result
 from libgitopper.repository import FileChange
 from libgitopper.requests import Event
@@ -51,6 +52,14 @@ class Ledger:
             self._state.add_deploy(self.entry(order, course, Result.FAILED, error=error))
         except GitopperError as exc:
             log.warning("%s: its history could not be written: %s", order.service.name, exc)
+
+    def taken_back(self, rejection: Rejection, deployed: Deployed) -> Deploy:
+        """Return what the history is to say of a deploy whose process was ended while it was taken back."""
+        return Deploy(
+            service=rejection.service, at=deployed.at, before=deployed.revision, after=rejection.revision,
+            release=rejection.release, asked="", why=Reason.UNFINISHED.value, result=Result.TAKEN_BACK,
+            error=rejection.reason,
+        )  # fmt: skip
 
     def entry(
         self, order: Order, course: Course, result: Result, *, error: str = "", release: str = ""

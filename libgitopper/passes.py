@@ -25,6 +25,7 @@ from libgitopper.model import Attempt, Deployed, Service
 from libgitopper.orders import Order
 from libgitopper.planner import Plan, Reason, Verb
 from libgitopper.publishing import Publishing, placed_as, release_of
+from libgitopper.records import Rejection
 from libgitopper.repository import Store
 from libgitopper.requests import Drift
 from libgitopper.safeguards import DriftPolicy
@@ -125,8 +126,15 @@ class Passes:
         release = release_of(deployed)
         with self._intents.hold(service.name):
             self._publishing.publish(placed, release, deployed)
-        # Where something else was begun, that may have ended the service.
-        self._deploying.restored(placed, release, Reason.UNPUBLISHED.value, start=attempt is not None)
+        self._deploying.restored(
+            placed, release, Reason.UNPUBLISHED.value,
+            start=attempt is not None,  # what was begun may have ended the service
+            ended=self._ended(service, seen.release) if attempt else None,
+        )  # fmt: skip
+
+    def _ended(self, service: Service, shown: str | None) -> Rejection | None:
+        """Return why what is shown was to be taken back; None where it was not."""
+        return self._state.rejection(service.name, shown, service.fingerprint) if shown else None
 
     def _settle_tidily(self, this: Pass) -> Plan | None:
         """Settle; afterwards, however it went, clear what a crash may have left."""

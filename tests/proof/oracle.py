@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from libgitopper import Deploy, Result
 from tests.proof.points import descendants
 from tests.proof.victim import NAME, Host
 from tests.support.upstream import ENVIRONMENT
@@ -61,7 +62,7 @@ def look(host: Host, code: int) -> Findings:
             "attempt": state.attempt(NAME),
             "intent": (state.intent(NAME).kind, state.intent(NAME).revision),
             "releases remembered": state.releases(NAME, 10),
-            "deploys": [(d.before, d.after, d.release, d.result) for d in state.deploys(NAME)],
+            "deploys": list(_deploys(state.deploys(NAME))),
             "rejections": state._all("SELECT release, revision, step FROM rejection ORDER BY 1, 3"),
             "drift": [(d.release, d.changes, d.healed) for d in state.drifts(NAME)],
         }
@@ -87,6 +88,15 @@ def _told(expected: object, found: object) -> str:
         missing, more = ([x for x in a if x not in b] for a, b in ((expected, found), (found, expected)))
         return f"lacks {missing}, and has {more} too many" if missing or more else f"{found}"
     return f"{found} instead of {expected}"
+
+
+def _deploys(deploys: Sequence[Deploy]) -> Iterator[tuple[object, ...]]:
+    """What the history tells, newest first; it may tell of a repair before a release was healed."""
+    for before, deploy in zip((None, *deploys), deploys, strict=False):
+        result = Result.DEPLOYED if deploy.result is Result.HEALED else deploy.result
+        again = before is not None and before.before == before.after == deploy.after == deploy.before
+        if not again:
+            yield deploy.before, deploy.after, result
 
 
 def _due(host: Host) -> str:

@@ -265,7 +265,7 @@ def test_a_crash_on_the_way_back_does_not_leave_the_service_down(
     host: SimulatedHost, step: str, when: str
 ) -> None:
     """What was taken back may have ended it: who brings the former release back has it run again."""
-    web, good, _ = made_ill(host)
+    web, good, bad = made_ill(host)
 
     def crash_there() -> None:
         host.script.on(step, Crash(), when=when)
@@ -278,6 +278,8 @@ def test_a_crash_on_the_way_back_does_not_leave_the_service_down(
     host.pass_(web)
     host.assert_in_line(web, good)
     assert host.services.requests[-1].start
+    last = host.state.deploys("web")[0]
+    assert (last.before, last.after, last.result) == (good, bad, Result.TAKEN_BACK)
 
 
 def test_what_is_shown_again_after_a_reboot_starts_nothing(host: SimulatedHost) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from gitopper_plugins.dulwich.channel import Deadline
@@ -34,10 +34,24 @@ def discard(store: Path, service: Service, keep: Collection[str]) -> None:
             )
             return
         sweep(service.releases, SCRATCH)
+        kept = {*keep, *_mounted(service)}
         for path in sorted(service.releases.iterdir()):
-            if _RELEASE.fullmatch(path.name) and path.name not in keep and not path.is_symlink():
+            if _RELEASE.fullmatch(path.name) and path.name not in kept and not path.is_symlink():
                 _delete(path)
         _forget_gone(store, service)
+
+
+def _mounted(service: Service) -> Iterator[str]:
+    """The releases of which some part is mounted, seen or not.
+
+    A crash can leave one hidden under the mount of another. That stands on its directories then: the
+    kernel would let us delete only half of it.
+    """
+    inside = f"/.gitopper/releases/{service.name}/".encode()
+    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):
+        _, found, path = b"".join(line.split(b" ")[3:4]).partition(inside)
+        if found:
+            yield os.fsdecode(path.partition(b"/")[0])
 
 
 def _delete(release: Path) -> None:

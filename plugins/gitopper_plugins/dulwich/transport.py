@@ -13,7 +13,6 @@ import shlex
 import shutil
 import socket
 import sys
-import tempfile
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, Protocol
@@ -149,7 +148,8 @@ class CommandTransport:
         argv = _ssh_argv(self.ssh, credentials, deadline) if self.ssh else _upload_pack_argv(self.path)
         # One socket for both directions: then deadlines work as they do for a network connection.
         ours, theirs = socket.socketpair()
-        with ours, theirs, tempfile.TemporaryFile() as stderr:
+        # In memory: `tempfile` first tries out a directory, and leaves that file when it is killed there.
+        with ours, theirs, os.fdopen(os.memfd_create("said"), "w+b") as stderr:
             stream = theirs.fileno()
             with spawn(argv, stdin=stream, stdout=stream, stderr=stderr, env=git_environment()) as process:
                 theirs.close()
