@@ -1,18 +1,21 @@
-"""A spread of the moments at which the daemon may be killed; all of them: ``python -m tests.proof killed``."""
+"""A spread of the moments at which it may be killed; all of them: ``python -m tests.proof killed``."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.proof.killed import prove, spread
+from tests.proof.oracle import differences, look, torn
 from tests.proof.points import adopt_orphans, start
 from tests.proof.scenes import SCENES
 from tests.proof.victim import Host
 from tests.support.namespace import in_child
 
 BY_NAME = {scene.name: scene for scene in SCENES}
+in_a_process_of_its_own = partial(in_child, prepare=adopt_orphans)
 
 
 @pytest.mark.parametrize(
@@ -32,10 +35,6 @@ def test_killed_at_some_moment_it_ends_where_it_would_have(
     row = prove(BY_NAME[name], publish, lambda count: spread(number, count), alone=alone)
     assert not row.failures, "\n".join(row.failures)
     assert row.points == number
-
-
-def in_a_process_of_its_own(test):  # type: ignore[no-untyped-def]
-    return in_child(test, adopt_orphans)
 
 
 @in_a_process_of_its_own
@@ -62,8 +61,6 @@ def test_a_call_before_which_it_is_killed_is_not_made(tmp_path: Path) -> None:
 
 @in_a_process_of_its_own
 def test_the_oracle_finds_what_is_torn_and_what_is_left(tmp_path: Path) -> None:
-    from tests.proof.oracle import differences, look, torn  # noqa: PLC0415
-
     host = Host(home=tmp_path / "host")
     BY_NAME["deploy"].prepare(host)
     well = look(host, 0)
@@ -75,5 +72,5 @@ def test_the_oracle_finds_what_is_torn_and_what_is_left(tmp_path: Path) -> None:
     (host.home / "mount/.gitopper/releases/web/.new-1").mkdir()
     (host.home / "mount/web").rename(host.home / "mount/was")
     (host.home / "mount/web").symlink_to((host.home / "mount/was").readlink())
-    found = differences(well, look(host, 0))
-    assert [line.partition(":")[0] for line in found] == ["heads", "files", "reloaded since the last flip"]
+    found = [line.partition(":")[0] for line in differences(well, look(host, 0))]
+    assert found == ["heads", "git status", "files", "reloaded since the last flip"]
