@@ -21,7 +21,7 @@ from libgitopper.intents import Intents, Superseded
 from libgitopper.ledger import SHORT, Ledger, rejected
 from libgitopper.model import Content, Deployed, IntentKind, Release, Service
 from libgitopper.orders import Course, Order
-from libgitopper.publishing import Publishing, placed_as, release_of
+from libgitopper.publishing import Publishing, is_whole, placed_as, release_of
 from libgitopper.records import Rejection, Result
 from libgitopper.repository import Store
 from libgitopper.requests import (
@@ -306,7 +306,7 @@ class Deploying:
     def _take_again(self, order: Order, deployed: Deployed) -> Deployed:
         """Bring back what is deployed, as it was placed then; return what is to be recorded of it."""
         service, release = placed_as(order.service, deployed), release_of(deployed)
-        if not release.path.is_dir():
+        if not is_whole(deployed):
             release = self.release(service, order.store, deployed.content)
         with self._intents.hold(service.name):
             self._publishing.publish(service, release, deployed)

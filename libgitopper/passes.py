@@ -24,7 +24,7 @@ from libgitopper.intents import Intents, Superseded
 from libgitopper.model import Attempt, Deployed, Service
 from libgitopper.orders import Order
 from libgitopper.planner import Plan, Reason, Verb
-from libgitopper.publishing import Publishing, placed_as, release_of
+from libgitopper.publishing import Publishing, is_whole, placed_as, release_of
 from libgitopper.records import Rejection
 from libgitopper.repository import Store
 from libgitopper.requests import Drift
@@ -112,8 +112,8 @@ class Passes:
         attempt that is published whole, or was cut short in that, is left to the pass, which ends it.
         """
         deployed = self._state.deployed(service.name)
-        if deployed is None or not deployed.release_path.is_dir():
-            return
+        if deployed is None or not is_whole(deployed):
+            return  # the pass makes it afresh
         placed = placed_as(service, deployed)
         seen = self._hooks.observe(placed)
         if seen.release == deployed.release:
@@ -194,7 +194,7 @@ class Passes:
         """Show a release whose publishing was cut short: forward, because some may have seen it already."""
         service = attempt.service
         release = release_of(attempt)
-        if service.placement != deployed.service.placement or not release.path.is_dir():
+        if service.placement != deployed.service.placement or not is_whole(attempt):
             return False
         try:
             with self._intents.hold(service.name):

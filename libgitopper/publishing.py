@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 from attrs import evolve
 
@@ -11,7 +12,7 @@ from libgitopper.model import Attempt, Deployed, Release, Service
 from libgitopper.planner import Stale
 from libgitopper.state import StateStore
 
-__all__ = ["Publishing", "placed_as", "release_of"]
+__all__ = ["Publishing", "is_whole", "placed_as", "release_of"]
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,11 @@ def release_of(known: Deployed | Attempt) -> Release:
         path=known.release_path,
         content=known.content,
     )
+
+
+def is_whole(known: Deployed | Attempt) -> bool:
+    """Tell whether its release still has every path that it shows; what is below may have drifted."""
+    return all(os.path.lexists(known.release_path / mapping.link) for mapping in known.service.mappings)
 
 
 def placed_as(service: Service, deployed: Deployed) -> Service:
@@ -86,7 +92,7 @@ class Publishing:
     def _put_back(self, deployed: Deployed) -> None:
         """Publish again what made way for a release that then could not be published."""
         try:
-            if deployed.release_path.is_dir():
+            if is_whole(deployed):
                 self._hooks.publish(deployed.service, release_of(deployed))
         except Exception:
             log.exception("%s: its release could not be put back", deployed.service.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from attrs import evolve, frozen
 
 from libgitopper import (
     DriftPolicy,
+    Health,
     Intent,
     IntentKind,
     Mapping,
@@ -216,3 +218,45 @@ def test_a_change_that_is_undone_is_drift_no_more(site: Site) -> None:
     assert site.pass_()[1] is State.DIFF
     (site.local / "conf").write_bytes(before)
     assert site.pass_()[1] is State.OK
+
+
+@pytest.mark.parametrize("drift", DriftPolicy)
+@pytest.mark.parametrize("kind", [IntentKind.TRACK, IntentKind.FREEZE])
+def test_mapped_path_that_is_gone_as_a_whole_is_shown_again(
+    site: Site, kind: IntentKind, drift: DriftPolicy
+) -> None:
+    site.want(kind)
+    shutil.rmtree(site.local.resolve())
+    outcome, state, info = site.pass_(drift)
+    assert outcome.error is None, info
+    assert state is (State.OK if kind is IntentKind.TRACK else State.FREEZE)
+    assert tree_of(site.local) == site.at(site.second)
+    kept = site.state.drifts("web")
+    assert len(kept) == (0 if drift is DriftPolicy.OFF else 1)
+    for record in kept:
+        assert record.healed
+        assert site.patched(site.second, record.patch) == {}
+
+
+def test_mapped_path_that_is_gone_as_a_whole_holds_no_commit_up(site: Site) -> None:
+    third = site.upstream.commit({"web/conf": "third\n"})
+    shutil.rmtree(site.local.resolve())
+    outcome, state, info = site.pass_()
+    assert (outcome.error, state) == (None, State.OK), info
+    assert tree_of(site.local) == site.at(third)
+    assert site.state.drifts("web")
+
+
+def test_release_is_taken_back_though_a_mapped_path_of_the_former_is_gone(site: Site) -> None:
+    good = evolve(site, service=evolve(site.service, health=Health(command=("true",), within_seconds=1.0)))
+    good.pass_()
+    site.upstream.commit({"web/conf": "third\n"})
+    # The former release loses its files while the new one is watched.
+    lose = f"rm -rf {site.local.resolve()}; false"
+    ill = Health(command=("sh", "-c", lose), within_seconds=0.3, interval_seconds=0.2)
+    outcome, state, info = evolve(site, service=evolve(site.service, health=ill)).pass_()
+    assert state is State.BROKEN
+    assert "taken back" in info
+    assert outcome.deployed
+    assert outcome.deployed.revision == site.second
+    assert tree_of(site.local) == site.at(site.second)
