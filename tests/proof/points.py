@@ -206,7 +206,8 @@ class _Watched:
 
     def _about(self, call: Notification) -> str | None:
         """Return what a call is about; None where it changes nothing that anybody else could see."""
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        # Of one that is gone nothing is known, nor of one in a user namespace of its own, but by root.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             if call.name in _DESCRIPTORS:
                 return self._about_descriptor(call)
             if call.name in _PATHS:

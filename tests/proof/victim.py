@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -135,6 +136,8 @@ class Host:
             try:
                 os.setsid()
                 code = self._daemon()
+            except BaseException:  # noqa: BLE001 - it must not return into the caller's code
+                traceback.print_exc()
             finally:
                 os._exit(code)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
