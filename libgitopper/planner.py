@@ -81,18 +81,19 @@ def aim(
 ) -> str | Reason:
     """Return the revision that the service should be at, or the reason why there is none.
 
-    A service that tracks a branch whose tip is unknown stays where it is. One that is frozen
-    stays with what it shows: that is the attempt's revision when a crash came after publishing. One
-    that was withdrawn while frozen, and is back, is frozen at `former`, what it last took.
+    A service that is frozen, or tracks a branch whose tip is unknown, stays with what it shows: that is
+    the attempt's revision where it was published, and a crash or a reload that failed came after that.
+    One that was withdrawn while frozen, and is back, is frozen at `former`, what it last took.
     """
     here = deployed.revision if deployed else None
     if intent.kind is IntentKind.ROLLBACK and intent.revision:
         return intent.revision
-    if intent.kind is IntentKind.TRACK:
-        return tip or here or Reason.NO_TIP
+    tracks = intent.kind is IntentKind.TRACK
+    if tracks and tip:
+        return tip
     if attempt and published.release == attempt.release:
         return attempt.revision
-    return here or former or Reason.FROZEN_EMPTY
+    return here or (Reason.NO_TIP if tracks else former or Reason.FROZEN_EMPTY)
 
 
 def make_plan(

@@ -93,6 +93,23 @@ def test_a_branch_that_is_gone_leaves_the_service_where_it_is(host: SimulatedHos
     host.assert_in_line(web, revision)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_deploy_that_was_not_finished_when_its_branch_went_is_finished(
+    host: SimulatedHost, first: bool
+) -> None:
+    web = host.service()
+    if not first:
+        host.deploy(web)
+    revision = host.upstream.commit({"web/conf": "2"})
+    host.script.on("reload web", ReloadError("refused"))
+    host.pass_(web)
+    host.script.clear()
+    del host.upstream.branches[BRANCH]
+    assert host.pass_(web).error is None
+    assert host.script.count("reload web") == 1
+    host.assert_in_line(web, revision)
+
+
 def test_a_branch_that_never_was_is_waited_for(host: SimulatedHost) -> None:
     web = host.service(source=Source(upstream=UPSTREAM, branch="canary"))
     outcome = host.pass_(web)
