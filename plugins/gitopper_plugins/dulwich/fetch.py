@@ -137,7 +137,8 @@ def _bring_history(
         if store.objects.find(tip, TAG) is not None:
             raise GarbledError(f"its branch {branch} names a tag, and not a commit; push the commit itself")
         if not store.readable(tip):
-            raise GarbledError(f"the pack that it sent lacks commit {tip.decode()}, or its tree")
+            what = "or its tree, or has them damaged or too large"
+            raise GarbledError(f"the pack that it sent lacks commit {tip.decode()}, {what}")
 
 
 def _record(

@@ -20,7 +20,7 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID, RawObjectID, hex_to_sha, sha_to_hex
 from dulwich.pack import Pack, PackFileDisappeared, UnresolvedDeltas, apply_delta
 
-from gitopper_plugins.dulwich.packentry import DamagedError, Link, chain
+from gitopper_plugins.dulwich.packentry import DamagedError, EndlessError, Link, chain
 from libgitopper import CheckoutError, Limits
 
 __all__ = ["BLOB", "COMMIT", "MAX_ENTRIES", "TAG", "TREE", "Entry", "Objects", "TooLarge", "size_in"]
@@ -46,7 +46,8 @@ service may say otherwise."""
 _MOST_WORK = 64
 # Up to this, dulwich's cache of bases pays; beyond, one delta at a time takes less memory.
 _LIGHT_BYTES = 4 * 1024 * 1024
-_MODE = re.compile(rb"[0-7]{1,6}")
+_ID = re.compile(rb"[0-9a-f]{40}")
+_MODE = re.compile(rb"[0-7]{1,11}")
 
 T = TypeVar("T")
 
@@ -129,6 +130,8 @@ class Objects:
             return self._afresh(look, first=False)
         except KeyError:
             return None
+        except EndlessError as exc:
+            raise CheckoutError(f"object {oid.decode()} can't be read: {exc}", retryable=False) from exc
         except _DAMAGE as exc:
             raise CheckoutError(
                 f"object {oid.decode()} in {self.path} can't be read: {type(exc).__name__}: {exc};"
@@ -136,33 +139,34 @@ class Objects:
             ) from exc
 
     def _find(self, oid: ObjectID, kind: int, limit: int) -> bytes | None:
-        pack = self._pack_of(oid)
+        pack, offset = self._place_of(oid)
         if pack is None:
             found, data = self._store.get_raw(oid)  # somebody wrote it here: it was not sent
             if found == kind and len(data) > limit:
                 raise TooLarge(oid, len(data), limit)
             return data if found == kind else None
-        links = _chain(pack, oid)
+        links = _chain(pack, offset)
         if links[-1].kind != kind:
             return None
         _check_bounds(oid, links, limit)
-        if len(links) == 1 or sum(link.packed + link.size for link in links) <= _LIGHT_BYTES:
+        if len(links) > 1 and sum(link.packed + link.size for link in links) <= _LIGHT_BYTES:
             return pack.get_raw(hex_to_sha(oid))[1]
         return _resolved(pack, links)
 
     def _size(self, oid: ObjectID) -> int:
-        pack = self._pack_of(oid)
-        return len(self._store.get_raw(oid)[1]) if pack is None else size_in(pack, oid)
+        pack, offset = self._place_of(oid)
+        return len(self._store.get_raw(oid)[1]) if pack is None else _chain(pack, offset)[0].size
 
-    def _pack_of(self, oid: ObjectID) -> Pack | None:
-        """The pack that has `oid`; looked for again when those that are known have not."""
+    def _place_of(self, oid: ObjectID) -> tuple[Pack | None, int]:
+        """The pack that has `oid`, and where; looked for again when those that are known have not."""
+        sha = hex_to_sha(oid)
         for look_again in (True, False):
             for pack in self._packs:
-                if oid in pack:
-                    return pack
+                with contextlib.suppress(KeyError):
+                    return pack, pack.index.object_offset(sha)
             if look_again:
                 self.refresh()
-        return None
+        return None, 0
 
     def read(self, oid: ObjectID, kind: int, limit: int | None = None) -> bytes:
         """The content of an object; see `find`.
@@ -178,15 +182,19 @@ class Objects:
     def parents(self, commit: ObjectID) -> list[ObjectID]:
         """The parents of a commit; none for one that is not here."""
         data = self.find(commit, COMMIT)
-        return [ObjectID(value) for key, value in _headers(data or b"") if key == b"parent"]
+        found = (_ID.fullmatch(value) for key, value in _headers(data or b"") if key == b"parent")
+        return [ObjectID(oid[0]) for oid in found if oid]
 
     def tree_of(self, commit: ObjectID) -> ObjectID:
         """The root tree of a commit.
 
         Raises:
-            CheckoutError: the commit is not here.
+            CheckoutError: the commit is not here, or names none.
         """
-        return ObjectID(next(_headers(self.read(commit, COMMIT)))[1])
+        key, value = next(_headers(self.read(commit, COMMIT)))
+        if key != b"tree" or not _ID.fullmatch(value):
+            raise CheckoutError(f"commit {commit.decode()} in {self.path} is malformed", retryable=False)
+        return ObjectID(value)
 
     def entries(self, tree: ObjectID) -> list[Entry]:
         """The entries of a tree, as they are: not checked in any way.
@@ -249,13 +257,11 @@ def size_in(pack: Pack, oid: ObjectID) -> int:
         DamagedError: the pack is not sound.
         KeyError: it does not have the object.
     """
-    return _chain(pack, oid)[0].size
+    return _chain(pack, pack.index.object_offset(hex_to_sha(oid)))[0].size
 
 
-def _chain(pack: Pack, oid: ObjectID) -> Sequence[Link]:
-    index = pack.index
-    offset = index.object_offset(hex_to_sha(oid))
-    return chain(pack.data.path, offset, lambda base: index.object_offset(RawObjectID(base)))
+def _chain(pack: Pack, offset: int) -> Sequence[Link]:
+    return chain(pack.data.path, offset, lambda base: pack.index.object_offset(RawObjectID(base)))
 
 
 def _check_bounds(oid: ObjectID, links: Sequence[Link], limit: int) -> None:

@@ -14,7 +14,17 @@ from collections.abc import Callable
 from attrs import frozen
 from dulwich.pack import OFS_DELTA, REF_DELTA
 
-__all__ = ["WINDOW_BYTES", "DamagedError", "Head", "Link", "chain", "parse", "result_size", "weight"]
+__all__ = [
+    "WINDOW_BYTES",
+    "DamagedError",
+    "EndlessError",
+    "Head",
+    "Link",
+    "chain",
+    "parse",
+    "result_size",
+    "weight",
+]
 
 WINDOW_BYTES = 128
 """More than the head of any entry has, and the first two numbers of a delta."""
@@ -28,6 +38,10 @@ _PIECE_BYTES = 4096
 
 class DamagedError(Exception):
     """This is not how a pack is made."""
+
+
+class EndlessError(DamagedError):
+    """An object takes more deltas than git ever makes."""
 
 
 @frozen
@@ -136,7 +150,8 @@ def chain(path: str | os.PathLike[str], offset: int, offset_of: Callable[[bytes]
         offset_of: tells where an object begins, by its binary id; KeyError for one that is not there.
 
     Raises:
-        DamagedError: there is no end to it, or a base is missing.
+        DamagedError: a base is missing, or something is no entry.
+        EndlessError: there are too many.
         FileNotFoundError: the pack is gone.
     """
     links: list[Link] = []
@@ -152,7 +167,7 @@ def chain(path: str | os.PathLike[str], offset: int, offset_of: Callable[[bytes]
             offset = _base_of(head, offset, offset_of)
     finally:
         os.close(descriptor)
-    raise DamagedError(f"an object takes more than {MAX_LINKS} deltas")
+    raise EndlessError(f"it takes more than {MAX_LINKS} deltas")
 
 
 def _base_of(head: Head, offset: int, offset_of: Callable[[bytes], int]) -> int:

@@ -27,7 +27,7 @@ from dulwich.pack import Pack, PackData, UnresolvedDeltas, write_pack_index_v2
 
 from gitopper_plugins.dulwich.merging import merge
 from gitopper_plugins.dulwich.packentry import DamagedError, weight
-from gitopper_plugins.dulwich.pkt import GarbledError
+from gitopper_plugins.dulwich.pkt import GarbledError, readable
 from gitopper_plugins.dulwich.scratch import scratch, sync_directory
 from gitopper_plugins.dulwich.transport import git_environment
 from libgitopper import CommandError, Limits, run
@@ -152,10 +152,14 @@ def _index_elsewhere(store: Path, pack: Path, limits: Limits, timeout_seconds: f
         ]
     memory = INDEX_MEMORY_BYTES + FILES_IN_MEMORY * limits.file_bytes
     try:
-        run(argv, timeout_seconds=timeout_seconds, env=git_environment(), memory_bytes=memory).check()
+        done = run(argv, timeout_seconds=timeout_seconds, env=git_environment(), memory_bytes=memory)
     except CommandError as exc:
-        why = f"{memory >> 20} MiB of memory are not enough for it" if "emory" in exc.output else str(exc)
+        why = str(exc) if exc.__cause__ else f"{timeout_seconds:g} s are not enough for it; see `timeout`"
         raise GarbledError(f"the pack can't be indexed: {why}") from exc
+    if done.code:
+        words = done.output.strip().rpartition("\n")[2]
+        why = f"{memory >> 20} MiB of memory are not enough for it" if "emory" in words else readable(words)
+        raise GarbledError(f"the pack can't be indexed: {why or f'exit code {done.code}'}")
 
 
 def _write_index(pack: Path, entries: Sequence[tuple[bytes, int, int | None]], checksum: bytes) -> None:

@@ -99,8 +99,9 @@ def _advertisement_0(stream: BinaryIO, packet: bytes | Mark) -> Advertisement:
             shallow = True
         else:
             oid, _, ref = line.partition(b" ")
-            if ref.startswith(HEADS):  # of the others, servers have hundreds of thousands
-                refs[ref] = _oid(oid)
+            tip = _oid(oid) if ref != b"capabilities^{}" else None
+            if tip and ref.startswith(HEADS):  # of the others, servers have hundreds of thousands
+                refs[ref] = tip
                 _check_number(refs)
         packet = read_packet(stream)
     _check_format(capabilities)
@@ -109,7 +110,7 @@ def _advertisement_0(stream: BinaryIO, packet: bytes | Mark) -> Advertisement:
 
 def _check_number(names: Collection[bytes]) -> None:
     if len(names) > MOST_NAMES:
-        raise RefusedError(f"it has more than {MOST_NAMES} branches")
+        raise GarbledError(f"it tells of more than {MOST_NAMES} branches or capabilities")
 
 
 def _check_format(capabilities: dict[bytes, bytes]) -> None:

@@ -15,6 +15,7 @@ of the release, or publish a link to a file of the host. Refused, with the path 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator
 
 from attrs import frozen
@@ -57,6 +58,8 @@ MAX_PATH_BYTES = 4095
 MAX_PATHS_BYTES = 64 * 1024 * 1024
 """Of all paths of a release together: they are held in memory."""
 _SHOWN_BYTES = 200
+# Nothing takes such a name for .git, git~1, or a directory itself. Most names are such.
+_PLAIN = re.compile(rb"[A-FH-Za-fh-z0-9_-][A-Za-z0-9_.-]*")
 
 
 def kind_of(mode: int) -> int:
@@ -161,13 +164,16 @@ def _check_name(name: bytes, path: bytes) -> None:
 
 def names_a_file(name: bytes) -> bool:
     """False for ``.``, ``..`` and whatever a file system could take for ``.git``; as git's own fsck."""
+    if _PLAIN.fullmatch(name):
+        return True
     if not validate_path_element_default(name) or not validate_path_element_ntfs(name):
         return False
     try:
         name.decode()
-    except UnicodeDecodeError:
-        return True  # HFS+ has no such names
-    return validate_path_element_hfs(name)
+    except UnicodeDecodeError as exc:
+        # Nobody knows what HFS+ makes of the rest: for git, the name ends there.
+        name = name[: exc.start]
+    return not name or validate_path_element_hfs(name)
 
 
 def plain_mode(mode: int) -> int:
@@ -199,4 +205,5 @@ def check_symlink(item: Item, target: bytes) -> None:
 def refused(path: bytes, why: str) -> CheckoutError:
     """The error for what must not be in a release."""
     shown = visible(path[:_SHOWN_BYTES]) + ("…" if len(path) > _SHOWN_BYTES else "")
+    shown = shown or "the top of the repository"
     return CheckoutError(f"{shown} is refused: {why}", retryable=False)
