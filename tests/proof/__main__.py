@@ -14,6 +14,8 @@ from tests.proof.table import Row, render
 PARTS = {
     "killed": "tests.proof.killed",
     "failing": "tests.proof.failing",
+    "walk": "tests.proof.walk",
+    "hostile": "tests.proof.hostile",
 }
 
 

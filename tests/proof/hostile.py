@@ -1,0 +1,50 @@
+"""Hostile repositories and servers: ``python -m tests.proof hostile --help`` tells the options."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+
+from tests.proof.hostilecases import groups, try_all
+from tests.proof.hostilefuzz import fuzz, kept
+from tests.proof.hostileground import ground
+from tests.proof.hostilelinks import try_links
+from tests.proof.hostilememory import weigh_all
+from tests.proof.hostilespellings import compare_spellings
+from tests.proof.table import Row
+
+__all__ = ["run"]
+
+FUZZ_SECONDS = 60.0
+LINK_TREES = 3000
+
+
+def run(arguments: Sequence[str]) -> list[Row]:
+    """Try everything; see `hostileground` for the promises."""
+    parser = argparse.ArgumentParser(prog="python -m tests.proof hostile", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=FUZZ_SECONDS, help="how long the fuzzer runs")
+    parser.add_argument("--seed", type=int, default=None, help="of the fuzzer; another one each time")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep what is interesting in tests/proof/corpus"
+    )
+    parser.add_argument("--only", default="", help="groups with this word in their name")
+    options = parser.parse_args(arguments)
+    logging.disable(logging.CRITICAL)
+    seed = random.randrange(10**9) if options.seed is None else options.seed
+    cases = groups()
+    parts: dict[str, Callable[[], Row]] = {
+        name: lambda name=name, them=them: _on_ground(name, them) for name, them in cases.items()
+    }
+    parts["spellings of .git"] = compare_spellings
+    parts["symlinks at random"] = lambda: try_links(LINK_TREES, seed)
+    parts["memory"] = lambda: weigh_all("memory", [*cases["bombs"], *cases["shapes"]])
+    parts["corpus"] = lambda: _on_ground("corpus", kept())
+    parts["fuzzer"] = lambda: fuzz(options.seconds, seed, keep=options.keep)
+    return [part() for name, part in parts.items() if options.only in name]
+
+
+def _on_ground(name: str, cases: Iterable[object]) -> Row:
+    with ground() as here:
+        return try_all(name, here, cases)  # type: ignore[arg-type]

@@ -1,0 +1,76 @@
+"""A share of the hostile catalogue; all of it is ``python -m tests.proof hostile``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+
+from tests.proof.hostilecases import groups, try_all
+from tests.proof.hostilefuzz import MAX_KEPT_BYTES, fuzz, kept
+from tests.proof.hostileground import Trial, ground
+from tests.proof.hostilelinks import try_links
+from tests.proof.hostilememory import weigh_all
+from tests.proof.hostilespellings import compare_spellings
+from tests.proof.table import Row, render
+
+GROUPS = groups()
+EVERY = {"names": 12, "symlinks": 3, "modes, modules, filters": 3, "packs and deltas": 2, "servers": 2}
+# What takes its time, by nature or by a deadline that has to pass.
+SLOW = (
+    "multipl",
+    "wide",
+    "million",
+    "20,000",
+    "70 MiB",
+    "30,000",
+    "2,000",
+    "without an end",
+    "200,000",
+    "150,000",
+)
+
+
+def share(name: str) -> Sequence[Trial]:
+    quick = [case for case in GROUPS[name] if not any(word in case.name for word in SLOW)]
+    return list(itertools.islice(quick, 0, None, EVERY.get(name, 1)))
+
+
+def holds(row: Row) -> None:
+    assert not row.failures, render([row])
+    assert row.points
+    assert row.promises
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_hostile_commit_harms_nothing_and_a_good_one_follows(name: str) -> None:
+    with ground() as here:
+        holds(try_all(name, here, share(name), every=20))
+
+
+def test_names_that_git_takes_for_its_own_are_refused_and_no_others() -> None:
+    holds(compare_spellings())
+
+
+def test_no_tree_of_symlinks_leads_out() -> None:
+    holds(try_links(60, seed=5))
+
+
+def test_memory_is_bounded_by_the_limits() -> None:
+    names = ("a file of zeros, 64 times the limit", "deltas that make 16 TiB", "a million entries")
+    trials = [case for case in (*GROUPS["bombs"], *GROUPS["shapes"]) if case.name in names]
+    assert len(trials) == len(names)
+    holds(weigh_all("memory", trials))
+
+
+def test_what_was_interesting_once_is_still_handled() -> None:
+    corpus = kept()
+    assert len(corpus) > 20
+    assert sum(len(made.data) for made in corpus) < 100 * MAX_KEPT_BYTES
+    with ground(timeout_seconds=5.0) as here:
+        holds(try_all("corpus", here, corpus, every=20))
+
+
+def test_bytes_changed_at_random_are_handled() -> None:
+    holds(fuzz(4.0, seed=11, keep=False))
