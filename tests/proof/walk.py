@@ -21,14 +21,20 @@ from typing import ClassVar
 from attrs import evolve
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from libgitopper import DriftPolicy, IntentKind
 from libgitopper import Mapping as Mapped
 from tests.proof.table import Row
 from tests.proof.walker import Walker
 from tests.proof.walkgit import EXECUTABLE, LINK, PLAIN, File, changed, renamed
-from tests.proof.walkmodel import ILL, UNFIT, Setup, Wish
+from tests.proof.walkvalues import ILL, UNFIT, Setup, Wish
 
 __all__ = ["Walk", "run"]
 
@@ -39,7 +45,7 @@ FIRST |= {"cert": File(PLAIN, b"1"), "README": File(PLAIN, b"1")}
 
 names = st.sampled_from(NAMES)
 numbers = st.integers(0, 5)
-steps = st.integers(0, 60)
+steps = st.integers(0, 30)
 paths = st.sampled_from(["conf", "sub/deep", "ünï code", ""])
 tops = st.sampled_from([*NAMES, "common", "cert", "README"])
 files = st.sampled_from(
@@ -68,14 +74,18 @@ class Walk(RuleBasedStateMachine):
         self.counts["walks"] += 1
         self.walker.close()
 
-    @initialize(guarded=st.booleans(), drift=st.sampled_from(DriftPolicy), shared=st.booleans())
-    def start(self, guarded: bool, drift: DriftPolicy, shared: bool) -> None:
+    @initialize(
+        guarded=st.booleans(), drift=st.sampled_from(DriftPolicy), several=st.booleans(), pull=st.booleans()
+    )  # fmt: skip
+    def start(self, guarded: bool, drift: DriftPolicy, several: bool, pull: bool) -> None:
         self.past.append(self.upstream.commit("main", FIRST, parent=None))
         config = {
             name: Setup(mappings=self.layout(name, "own"), check=guarded, health=guarded, drift=drift)
-            for name in NAMES[: 3 if shared else 1]
+            for name in NAMES[: 3 if several else 1]
         }
         self.walker.configure(config)
+        if pull:
+            self.pull()
 
     # Upstream
 
@@ -113,26 +123,21 @@ class Walk(RuleBasedStateMachine):
         if branch in self.upstream.branches:
             self.upstream.point(branch, None)
 
-    @rule(reachable=st.booleans())
-    def switch_upstream(self, reachable: bool) -> None:
-        self.count("switch upstream")
-        self.upstream.switch(reachable=reachable)
-
     def push(self, branch: str, tree: Mapping[str, File], parent: str) -> None:
         self.past.append(self.upstream.commit(branch, tree, parent=parent))
 
     # Operators
 
-    @rule(name=names, hours=st.sampled_from([None, 1]))
-    def freeze(self, name: str, hours: int | None) -> None:
-        self.count("freeze")
-        until = self.host.clock + timedelta(hours=hours) if hours else None
-        self.walker.want(name, Wish(kind=IntentKind.FREEZE, until=until))
-
-    @rule(name=names)
-    def unfreeze(self, name: str) -> None:
-        self.count("unfreeze")
-        self.walker.want(name, Wish())
+    @rule(name=names, what=st.sampled_from(["freeze", "freeze for an hour", "unfreeze", "retry"]))
+    def operate(self, name: str, what: str) -> None:
+        self.count(what)
+        if what == "retry":
+            self.walker.retry(name)
+        elif what == "unfreeze":
+            self.walker.want(name, Wish())
+        else:
+            until = self.host.clock + timedelta(hours=1) if what != "freeze" else None
+            self.walker.want(name, Wish(kind=IntentKind.FREEZE, until=until))
 
     @rule(name=names, which=numbers)
     def roll_back(self, name: str, which: int) -> None:
@@ -147,16 +152,6 @@ class Walk(RuleBasedStateMachine):
             self.count("rollback to a kept release")
             self.walker.roll_back(name, kept[which % len(kept)][1])
 
-    @rule()
-    def an_hour_passes(self) -> None:
-        self.count("an hour passes")
-        self.host.clock += timedelta(hours=1)
-
-    @rule(name=names)
-    def retry(self, name: str) -> None:
-        self.count("retry")
-        self.walker.retry(name)
-
     # The host
 
     @rule(name=names, which=numbers, how=st.sampled_from(["edit", "add", "remove"]))
@@ -170,10 +165,18 @@ class Walk(RuleBasedStateMachine):
         self.count("remove a link")
         self.walker.unlink(name, which)
 
-    @rule(yes=st.booleans())
-    def let_services_reload(self, yes: bool) -> None:
-        self.count("switch reloads")
-        self.walker.let_reload(yes)
+    @rule(what=st.sampled_from(["upstream gone", "upstream back", "reloads refused", "reloads taken",
+                                "an hour passes", "restart"]))  # fmt: skip
+    def something_happens(self, what: str) -> None:
+        self.count(what)
+        if what.startswith("upstream"):
+            self.upstream.switch(reachable=what == "upstream back")
+        elif what.startswith("reloads"):
+            self.walker.let_reload(what == "reloads taken")
+        elif what == "restart":
+            self.walker.restart()
+        else:
+            self.host.clock += timedelta(hours=1)
 
     # The config
 
@@ -184,8 +187,8 @@ class Walk(RuleBasedStateMachine):
             self.configure(name, evolve(setup, mappings=self.layout(name, layout)))
 
     @rule(
-        name=names, branch=st.sampled_from(BRANCHES), drift=st.sampled_from(DriftPolicy), check=st.booleans(),
-        health=st.booleans(), no_rewind=st.booleans(), keep=st.sampled_from([1, 3]),
+        name=names, branch=st.sampled_from(BRANCHES), drift=st.sampled_from(DriftPolicy),
+        check=st.booleans(), health=st.booleans(), no_rewind=st.booleans(), keep=st.sampled_from([1, 3]),
     )  # fmt: skip
     def change_settings(self, name: str, **settings: object) -> None:
         if setup := self.walker.config.get(name):
@@ -238,6 +241,11 @@ class Walk(RuleBasedStateMachine):
         for name in self.walker.config:
             self.walker.pass_(name)
 
+    @rule(top=tops, path=paths, file=files)
+    def commit_and_pull(self, top: str, path: str, file: File | None) -> None:
+        self.commit("main", top, path, file)
+        self.pull()
+
     @rule(name=names, poll=st.booleans())
     def make_a_pass(self, name: str, poll: bool) -> None:
         if name in self.walker.config:
@@ -246,23 +254,36 @@ class Walk(RuleBasedStateMachine):
                 self.walker.poll()
             self.walker.pass_(name)
 
-    @rule(name=names, at=steps, poll=st.booleans())
-    def crash(self, name: str, at: int, poll: bool) -> None:
+    @rule(name=names, at=steps, file=st.none() | files, poll=st.booleans())
+    def crash(self, name: str, at: int, file: File | None, poll: bool) -> None:
         if name in self.walker.config:
+            if file:
+                self.commit("main", name, "conf", file)
             self.count("crash")
             if poll:
                 self.walker.poll()
             self.walker.pass_(name, at)
 
+    @rule(name=names, at=steps, back=st.none() | numbers)
+    def change_of_mind(self, name: str, at: int, back: int | None) -> None:
+        if name in self.walker.config:
+            self.count("change of mind")
+            self.walker.poll()
+            if back is None or (revision := self.known(name, back)) is None:
+                wish = Wish(kind=IntentKind.FREEZE) if back is None else Wish()
+            else:
+                wish = Wish(kind=IntentKind.ROLLBACK, revision=revision)
+            self.walker.meddle(name, at, wish)
+
+    def known(self, name: str, which: int) -> str | None:
+        """Return a commit of the service's branch."""
+        line = self.upstream.line(self.walker.tips.get(self.walker.config[name].branch))
+        return line[which] if which < len(line) else None
+
     @rule(at=st.integers(0, 3))
     def crash_in_a_poll(self, at: int) -> None:
         self.count("crash in a poll")
         self.walker.poll(at)
-
-    @rule()
-    def restart(self) -> None:
-        self.count("restart")
-        self.walker.restart()
 
     @rule()
     def rest(self) -> None:
@@ -282,7 +303,7 @@ def run(arguments: Sequence[str]) -> list[Row]:
     """Walk for a while, and tell how it went."""
     parser = argparse.ArgumentParser(prog="python -m tests.proof walk", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--length", type=int, default=50, help="steps of one walk")
+    parser.add_argument("--length", type=int, default=30, help="steps of one walk")
     parser.add_argument("--seed", type=int, default=None, help="begin with this one")
     options = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)  # what fails on purpose is no news

@@ -1,4 +1,4 @@
-"""The upstream of the walk: a real repository, and beside it what every commit of it has, in plain values."""
+"""The upstream of the walk: a real repository, and what every commit of it has, in plain values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from attrs import define, field, frozen
 from libgitopper import Mapping as Mapped
 from libgitopper.testing.git import ENVIRONMENT
 
-__all__ = ["EXECUTABLE", "LINK", "PLAIN", "Commit", "File", "Files", "Upstream", "below", "changed", "renamed"]
+__all__ = [
+    "EXECUTABLE",
+    "LINK",
+    "PLAIN",
+    "Commit",
+    "File",
+    "Files",
+    "Upstream",
+    "below",
+    "changed",
+    "renamed",
+]
 
 PLAIN, EXECUTABLE, LINK = 0o100644, 0o100755, 0o120000
 
@@ -37,7 +48,7 @@ class Commit:
 
 
 def changed(files: Files, path: str, file: File | None) -> dict[str, File]:
-    """Return `files` with `file` at `path`; what can't be beside it goes. None removes it, with all below."""
+    """Return `files` with `file` at `path`; what can't be beside it goes. None removes it."""
     rest = {
         name: old
         for name, old in files.items()
@@ -135,6 +146,8 @@ class Upstream:
     def _git(self, *arguments: str, stdin: bytes = b"") -> str:
         path = self.path if self.reachable else self.path.with_suffix(".gone")
         argv = ["git", *arguments]
-        done = subprocess.run(argv, cwd=path, env=ENVIRONMENT, input=stdin, capture_output=True, check=False)
+        done = subprocess.run(
+            argv, cwd=path, env=ENVIRONMENT, input=stdin, capture_output=True, check=False
+        )
         assert done.returncode == 0, (argv, done.stderr)
         return done.stdout.decode().strip()

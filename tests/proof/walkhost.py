@@ -18,7 +18,6 @@ from typing import Any
 
 from gitopper_plugins import check, command, health, rewind, symlink
 from gitopper_plugins.dulwich import DulwichPlugin
-
 from libgitopper import (
     Attempt,
     Check,
@@ -39,7 +38,7 @@ from libgitopper import (
     hookimpl,
 )
 from tests.proof.walkgit import EXECUTABLE, LINK, PLAIN, File, Upstream
-from tests.proof.walkmodel import ILL, UNFIT, Setup
+from tests.proof.walkvalues import ILL, UNFIT, Setup
 
 __all__ = ["Crash", "Host", "read"]
 

@@ -7,9 +7,9 @@ the config want, and what was there before; where trouble leaves more than one r
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from contextlib import suppress
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve
 
 from libgitopper import (
     CheckError,
@@ -26,118 +26,14 @@ from libgitopper import (
 )
 from libgitopper import Mapping as Mapped
 from tests.proof.walkgit import PLAIN, File, Files, Upstream, below
+from tests.proof.walkvalues import ILL, UNFIT, End, Placed, Setup, Standing, Wish, World
 
-__all__ = ["ILL", "UNFIT", "End", "Model", "Placed", "Setup", "StandBy", "Standing", "Wish", "World"]
+__all__ = ["Model", "StandBy"]
 
-UNFIT, ILL = b"UNFIT", b"ILL"
-"""A file with the one fails the check of a service, with the other its health."""
-
-Key = tuple[tuple[object, ...], int]
-"""What a release has, and how often it was made afresh."""
+PRESENT = File(PLAIN, b"")
 
 
-@frozen(kw_only=True)
-class Setup:
-    """A service as the config has it."""
-
-    mappings: tuple[Mapped, ...]
-    branch: str = "main"
-    drift: DriftPolicy = DriftPolicy.REPORT
-    check: bool = False
-    health: bool = False
-    no_rewind: bool = False
-    keep: int = 3
-
-    @property
-    def fitness(self) -> object:
-        """The settings that bear on whether a release is fit."""
-        return self.mappings, self.check, self.health
-
-
-@frozen(kw_only=True)
-class Placed:
-    """A release, of a commit, at the paths of some mappings."""
-
-    revision: str
-    key: Key
-    mappings: tuple[Mapped, ...]
-
-    def same(self, other: Placed | None) -> bool:
-        """Tell whether the same files stand at the same paths, whatever commit they are named after."""
-        return other is not None and (self.key, self.mappings) == (other.key, other.mappings)
-
-
-@frozen(kw_only=True)
-class Wish:
-    """What an operator wants of a service."""
-
-    kind: IntentKind = IntentKind.TRACK
-    revision: str | None = None
-    until: datetime | None = None
-
-
-@define(kw_only=True)
-class Standing:
-    """How a service stands: on record, on the host, and in memory."""
-
-    deployed: Placed | None = None
-    attempt: Placed | None = None
-    shown: Placed | None = None
-    """None where its paths show no release, or not one alone."""
-    wish: Wish = Wish()
-    former: str | None = None
-    """The commit of the last release that was recorded."""
-    accepted: Mapping[str, str] = field(factory=dict)
-    """Branch to the commit that was accepted last."""
-    rejected: Mapping[Key, tuple[object, str]] = field(factory=dict)
-    """What failed, to the settings then, and the commit that brought it."""
-    edits: Mapping[Key, Mapping[str, File | None]] = field(factory=dict)
-    """What somebody did to the files of a release, by path in the repository."""
-
-    def shows(self, placed: Placed | None) -> bool:
-        """Tell whether its paths show just that."""
-        return placed is not None and placed.same(self.shown)
-
-    def copy(self) -> Standing:
-        """Return one that can be changed."""
-        return evolve(
-            self, accepted=dict(self.accepted), rejected=dict(self.rejected), edits=dict(self.edits)
-        )
-
-
-@frozen(kw_only=True)
-class World:
-    """What is around a service during a pass."""
-
-    now: datetime
-    tips: Mapping[str, str]
-    """As of the last poll."""
-    polled: bool | None
-    """How the last poll went; None before the first."""
-    fetched: bool
-    """Whether there is a store at all."""
-    reachable: bool
-    reloads: bool
-    """Whether services take a reload."""
-    taken_paths: frozenset[str] = frozenset()
-    """Paths that show something of another service."""
-
-
-@frozen(kw_only=True)
-class End:
-    """One right end of a pass."""
-
-    standing: Standing
-    error: type[GitopperError] | None = None
-    drifted: bool = False
-    reloads: bool = False
-    """Whether the service was made to reload."""
-    result: str = ""
-    """What the last entry of the history has to say, where there is a new one."""
-    target: str | None = None
-
-
-class _Stop(Exception):
+class _Stop(Exception):  # noqa: N818 - it is no error: that is what must be
     """A step refused."""
 
     def __init__(self, error: type[GitopperError], result: str = "") -> None:
@@ -160,10 +56,8 @@ class Model:
     def restored(self, setup: Setup, standing: Standing, world: World) -> Standing:
         """Return how a service stands after it was restored from this disk."""
         this = _Pass(self, setup, standing, world, offline=False)
-        try:
+        with suppress(_Stop):
             this.restore()
-        except _Stop:
-            pass
         return this.s
 
     def state(self, setup: Setup, end: End, world: World) -> State:
@@ -203,6 +97,10 @@ class Model:
         return any(word == file.data and file.mode & 0o170000 == PLAIN & 0o170000
                    for files in shown for file in files.values())  # fmt: skip
 
+    def whole(self, placed: Placed, edits: Mapping[str, File | None]) -> bool:
+        """Tell whether what was done to a release left something at each path that it shows."""
+        return not any(edits.get(m.link, PRESENT) is None for m in placed.mappings)
+
     def descends(self, revision: str, ancestor: str) -> bool:
         """Tell whether a commit is another one, or came after it."""
         return self._upstream.descends(revision, ancestor)
@@ -236,12 +134,12 @@ class _Pass:
             if before is None and s.deployed is not None:
                 return self._ended(error, result, drifted=False)
         drifted = self._drifted(before)
-        if drifted and self.setup.drift is DriftPolicy.HEAL and s.deployed:
-            if s.deployed.mappings == self.setup.mappings:
-                try:
-                    drifted, result = self._heal(s.deployed), "healed"
-                except _Stop as stop:
-                    error = error or stop.error
+        heals = self.setup.drift is DriftPolicy.HEAL
+        if drifted and heals and s.deployed and s.deployed.mappings == self.setup.mappings:
+            try:
+                drifted, result = self._heal(s.deployed), "healed"
+            except _Stop as stop:
+                error = error or stop.error
         return self._ended(error, result, drifted=drifted and error is None)
 
     def restore_or_go_on(self) -> None:
@@ -258,6 +156,8 @@ class _Pass:
         s, here = self.s, self.s.deployed
         if here is None or s.shows(here) or (s.attempt and s.shows(s.attempt)):
             return
+        if not self.model.whole(here, s.edits.get(here.key, {})):
+            return  # it can't be shown; the pass makes it afresh
         self._publish(here, here)
         self._reload(here)
         self._record(here)
@@ -289,11 +189,12 @@ class _Pass:
         here = s.deployed.revision if s.deployed else None
         if s.wish.kind is IntentKind.ROLLBACK:
             return s.wish.revision
-        if s.wish.kind is IntentKind.TRACK:
-            return self.world.tips.get(self.setup.branch) or here
+        tracks = s.wish.kind is IntentKind.TRACK
+        if tracks and (tip := self.world.tips.get(self.setup.branch)):
+            return tip
         if s.attempt and s.attempt.mappings == self.setup.mappings and s.shows(s.attempt):
             return s.attempt.revision
-        return here or s.former
+        return here or (None if tracks else s.former)
 
     def _advance(self, here: Placed, target: Placed) -> str:
         if here.revision != target.revision:
@@ -314,18 +215,16 @@ class _Pass:
             raise _Stop(SourceError, "failed")
         shown = s.shown if s.shown and s.shown.mappings == setup.mappings else None
         news = not (here and here.same(target))
-        release = target
-        while release.key in s.edits and not (shown and shown.key == release.key):
-            release = evolve(release, key=(release.key[0], release.key[1] + 1))
+        release = target if shown and shown.key == target.key else self._fresh(target)
         if setup.check and not (shown and shown.key == release.key) and self.model.has(release, UNFIT):
             self._reject(target)
             raise self._stand_by("failed")
-        self._publish(release, here)
         try:
+            self._publish(release, here)
             self._reload(release)
-        except _Stop:
-            if not (setup.health and here and news):
-                raise
+        except _Stop as stop:
+            if stop.error is PublishError or not (setup.health and here and news):
+                raise _Stop(stop.error, "failed") from None
             self._reject(target)
             raise self._taken_back(here, "failed") from None
         if setup.health and news and self.model.has(release, ILL, s.edits.get(release.key)):
@@ -354,6 +253,8 @@ class _Pass:
         return _Stop(StandBy, result)
 
     def _taken_back(self, here: Placed, result: str) -> _Stop:
+        if not self.model.whole(here, self.s.edits.get(here.key, {})):
+            here = self._fresh(here)
         try:
             self._publish(here, here)
             self._reload(here)
@@ -365,12 +266,12 @@ class _Pass:
     def _publish(self, placed: Placed, here: Placed | None) -> None:
         self.s.attempt = placed
         if any(str(mapping.local) in self.world.taken_paths for mapping in placed.mappings):
-            raise _Stop(PublishError, "failed")
+            raise _Stop(PublishError)
         self.s.shown = placed
 
     def _reload(self, placed: Placed) -> None:
         if not self.world.reloads:
-            raise _Stop(ReloadError, "failed")
+            raise _Stop(ReloadError)
         self.reloads = True
 
     def _record(self, placed: Placed) -> None:
@@ -385,13 +286,17 @@ class _Pass:
         return unchanged and before.key in s.edits
 
     def _heal(self, here: Placed) -> bool:
-        fresh = here
-        while fresh.key in self.s.edits:
-            fresh = evolve(fresh, key=(fresh.key[0], fresh.key[1] + 1))
+        fresh = self._fresh(here)
         self._publish(fresh, here)
         self._reload(fresh)
         self._record(fresh)
         return False
+
+    def _fresh(self, placed: Placed) -> Placed:
+        """Return the same in a release that nobody has changed."""
+        while placed.key in self.s.edits:
+            placed = evolve(placed, key=(placed.key[0], placed.key[1] + 1))
+        return placed
 
     def _ended(self, error: type[GitopperError] | None, result: str, *, drifted: bool) -> End:
         return End(
@@ -400,7 +305,7 @@ class _Pass:
         )  # fmt: skip
 
 
-class StandBy(CheckError, HealthError):
+class StandBy(CheckError, HealthError):  # noqa: N818 - it reads as what it is
     """In the model: content was refused, by its check or its health."""
 
 
