@@ -6,12 +6,12 @@ import contextlib
 import fcntl
 import math
 import os
-import resource
 import select
 import shlex
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +31,14 @@ GRACE_SECONDS = 2.0
 LOOK_SECONDS = 0.05
 # The kernel takes milliseconds, in 31 bits.
 LONGEST_SECONDS = 3600.0
+_SET_LIMIT = """\
+import os, resource, sys
+kind = resource.RLIMIT_DATA
+hard = resource.getrlimit(kind)[1]
+size = int(sys.argv[1]) if hard == resource.RLIM_INFINITY else min(int(sys.argv[1]), hard)
+resource.setrlimit(kind, (size, size))
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 @frozen(kw_only=True)
@@ -83,10 +91,9 @@ def run(
         CommandError: it could not be started, or had not ended after `timeout_seconds`.
     """
     started = time.monotonic()
-    with spawn(argv, cwd=cwd, env=env, stdin=stdin, stderr=subprocess.STDOUT) as process:
+    started_as = argv if memory_bytes is None else _limited(argv, memory_bytes)
+    with spawn(started_as, cwd=cwd, env=env, stdin=stdin, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None  # noqa: S101 - it is a pipe by default
-        if memory_bytes is not None:
-            _limit_memory(process.pid, memory_bytes)
         output = _Tail(process.stdout.fileno())
         if not _follow(process, output, started + timeout_seconds):
             _signal_group(process.pid, signal.SIGTERM)
@@ -133,10 +140,13 @@ def spawn(
                     stream.close()
 
 
-def _limit_memory(pid: int, size: int) -> None:
-    # From outside: code that runs between fork and exec is not safe where there are threads.
-    with contextlib.suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_DATA, (size, size))
+def _limited(argv: Sequence[str], size: int) -> Sequence[str]:
+    """Return what sets the limit and then becomes `argv`.
+
+    By a program: code of ours between fork and exec is not safe where there are threads, and a limit that
+    is set from outside comes too late.
+    """
+    return [sys.executable, "-I", "-S", "-c", _SET_LIMIT, str(size), *argv]
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from dulwich.object_format import DEFAULT_OBJECT_FORMAT
 from dulwich.objects import Blob
 from dulwich.pack import (
     REF_DELTA,
+    Pack,
     SHA1Writer,
     create_delta,
     pack_object_header,
@@ -22,9 +23,11 @@ from dulwich.pack import (
 
 from gitopper_plugins.dulwich import packs
 from gitopper_plugins.dulwich.layout import create
-from gitopper_plugins.dulwich.objects import BLOB, Objects
+from gitopper_plugins.dulwich.objects import BLOB, Objects, TooLarge
 from gitopper_plugins.dulwich.packs import MAX_SMALL_PACKS, consolidate, receive
 from gitopper_plugins.dulwich.pkt import GarbledError
+from libgitopper import Limits
+from tests.support import rawpack as raw
 from tests.support.upstream import git
 
 
@@ -228,3 +231,92 @@ def test_reader_finds_everything_while_packs_are_merged_away(store: Path) -> Non
         assert objects.missing([Blob.from_string(blob).id]) == []
         assert objects.find(Blob.from_string(blobs[0]).id, BLOB) == blobs[0]
     objects.close()
+
+
+def test_more_than_upstream_may_send_is_refused_before_it_is_written(store: Path) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 60_000
+            yield bytes(60_000)
+
+    with pytest.raises(GarbledError, match=r"more than 1000000 bytes at a time; .* `max_fetch`"):
+        receive(store, endless(), promisor=False, limits=Limits(fetch_bytes=1_000_000))
+    assert sent <= 1_060_000
+    assert not list(store.glob("scratch-*"))
+
+
+def bomb(size: int) -> bytes:
+    """A small pack with a delta that says that it makes `size` bytes."""
+    base = bytes(10_000)
+    change = raw.delta(len(base), size, *[raw.copy(0, len(base))] * (size // len(base)))
+    first = raw.whole(3, base)
+    return raw.build([first, raw.ofs_delta(len(first), change)])
+
+
+@pytest.mark.parametrize("git_is_there", [True, False])
+def test_small_pack_that_stands_for_much_is_unpacked_by_another_process_within_limits(
+    store: Path, monkeypatch: pytest.MonkeyPatch, git_is_there: bool
+) -> None:
+    if not git_is_there:
+        monkeypatch.setattr(packs.shutil, "which", lambda _: None)
+    monkeypatch.setattr(packs, "index_pack", lambda _: pytest.fail("indexed in this process"))
+    receive(store, [bomb(20_000_000)], promisor=False)
+    monkeypatch.setattr(packs, "INDEX_MEMORY_BYTES", 60 << 20)
+    with pytest.raises(GarbledError, match="60 MiB of memory are not enough for it"):
+        receive(store, [bomb(400_000_000)], promisor=False, limits=Limits(file_bytes=1024))
+    assert len(pack_files(store)) == 1
+
+
+def test_pack_that_takes_too_long_is_given_up(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packs, "LARGE_BYTES", 0)
+    monkeypatch.setattr(packs.shutil, "which", lambda _: None)  # Python takes longer to start
+    with pytest.raises(GarbledError, match=r"0.001 s are not enough for it; see `timeout`"):
+        receive(store, [packed(b"one")], promisor=False, timeout_seconds=0.001)
+    assert not list(store.glob("scratch-*"))
+
+
+def test_pack_that_is_refused_leaves_nothing(store: Path) -> None:
+    def judge(pack: Pack) -> None:
+        assert len(pack) == 1
+        raise TooLarge(Blob.from_string(b"one").id, 3, 2)
+
+    with pytest.raises(TooLarge):
+        receive(store, [packed(b"one")], promisor=False, judge=judge)
+    assert not pack_files(store)
+    assert not list(store.glob("scratch-*"))
+
+
+def test_merge_unpacks_nothing_whatever_the_deltas_stand_for(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, entries, blobs = bytes(range(256)) * 100, [], []
+    for number in range(50):  # each before its base: the order in which they come is the wrong one
+        blobs.append(base + b"%d" % number)
+        before = base if number == 49 else base + b"%d" % (number + 1)
+        change = raw.delta(len(before), len(blobs[-1]), raw.copy(0, len(base)), raw.insert(b"%d" % number))
+        entries.append(raw.ref_delta(raw.object_id(raw.BLOB, before), change))
+    entries.append(raw.whole(3, base))
+    receive(store, [raw.build(entries)], promisor=False)
+    for number in range(MAX_SMALL_PACKS + 1):
+        receive(store, [packed(b"%d" % number)], promisor=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(Pack, "get_raw", lambda *_: pytest.fail("unpacked"))
+        assert consolidate(store)
+    assert sum(path.stat().st_size for path in pack_files(store)) < 20_000
+    assert everything(store, [*blobs, base])
+    git(store, "fsck", "--strict")
+
+
+def test_pack_with_a_delta_of_nothing_is_not_merged(store: Path) -> None:
+    for number in range(MAX_SMALL_PACKS + 1):
+        receive(store, [packed(b"%d" % number)], promisor=False)
+    first = pack_files(store)[0]
+    change = raw.delta(1, 1, raw.copy(0, 1))
+    first.chmod(0o644)
+    first.write_bytes(raw.build([raw.ref_delta("1" * 40, change)]))
+    with pytest.raises(ValueError, match="deltas without their bases"):
+        consolidate(store)
+    assert len(pack_files(store)) == MAX_SMALL_PACKS + 1

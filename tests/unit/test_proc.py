@@ -327,3 +327,13 @@ def test_no_zombie_is_left() -> None:
     with spawn(["true"]) as process:
         pass
     assert not Path(f"/proc/{process.pid}").exists()
+
+
+def test_memory_of_a_command_is_limited_from_its_first_instruction() -> None:
+    take = [sys.executable, "-c", "print(len(bytearray(400 << 20)))"]
+    assert run(take, timeout_seconds=20).check().output == f"{400 << 20}\n"
+    done = run(take, timeout_seconds=20, memory_bytes=200 << 20)
+    assert (done.code, done.argv) == (1, tuple(take))
+    assert "MemoryError" in done.output
+    done = run(["sh", "-c", "ulimit -d; exit 3"], timeout_seconds=20, memory_bytes=100 << 20)
+    assert (done.code, done.output) == (3, f"{100 << 10}\n")

@@ -268,8 +268,9 @@ def _check_bounds(oid: ObjectID, links: Sequence[Link], limit: int) -> None:
     if links[0].size > limit:
         raise TooLarge(oid, links[0].size, limit)
     # Honest deltas are smaller than what they make, and lead from one version of a file to the next.
-    largest = max(max(link.size, 2 * link.packed) for link in links)
-    if largest > 2 * limit or sum(link.size for link in links) > _MOST_WORK * limit:
+    sizes = [link.size for link in links]
+    longest = max((link.packed for link in links[:-1]), default=0)
+    if longest > limit or max(sizes) > 2 * limit or sum(sizes) > _MOST_WORK * limit:
         why = f"object {oid.decode()} is packed in a way that takes too much to unpack"
         raise CheckoutError(why, retryable=False)
 
