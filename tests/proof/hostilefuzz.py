@@ -75,8 +75,9 @@ class Input:
         reason = here.attempt().reason
         answers.patience_seconds = 30.0
         # What differs from one try to the next says nothing.
-        reason = re.sub(r"git://\S+|/tmp/\S+|\b[0-9a-f]{6,40}\b|[0-9]+|'.*?'|^.*? is refused", "", reason)
-        return f"{self.kind}: {reason}"
+        reason = re.sub(r"git://\S+|/tmp/\S+|'.*'|^.* is refused|symlink to .*,|offset.*", "", reason)
+        words = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\\w+|\b[0-9a-f]{6,40}\b", "", reason))
+        return f"{self.kind}: {' '.join(words[:12])}"
 
     def write(self) -> None:
         """Keep it."""
