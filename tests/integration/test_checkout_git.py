@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,6 +210,18 @@ def test_advance_does_not_hide_an_edit(stage: Stage) -> None:
     (release.path / "web/a").write_text("2")
     git(release.path, "status", "--porcelain")  # git writes what it found into its index
     stage.upstream.commit({"other": "1"})
+    stage.checkout(service)
+    assert git(release.path, "status", "--porcelain") == "M web/a"
+
+
+def test_advance_in_a_later_second_does_not_hide_an_edit_in_that_of_the_checkout(stage: Stage) -> None:
+    stage.upstream.commit({"web/a": "1"})
+    service = stage.service("web")
+    time.sleep(1 - time.time() % 1)  # a second begins
+    release = stage.checkout(service)
+    (release.path / "web/a").write_text("2")
+    stage.upstream.commit({"other": "1"})
+    time.sleep(1 - time.time() % 1)
     stage.checkout(service)
     assert git(release.path, "status", "--porcelain") == "M web/a"
 

@@ -122,7 +122,8 @@ class WorkTree:
             ValueError: the record of what was written is damaged.
         """
         record = self.admin / RECORD
-        written = record.stat().st_mtime_ns
+        # To the second: as it is mostly built, git compares no more of a time than that.
+        written = record.stat().st_mtime_ns // 10**9 * 10**9
         entries = [
             *(distrusted(entry, written) for entry in present_entries(record.read_bytes())),
             *_outside(objects, service, revision),
