@@ -82,6 +82,10 @@ class Site:
         pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
         return [pid for pid in pids if _has(pid, wanted)]
 
+    def running(self, program: str) -> int:
+        """Return how many of them are `program` by now."""
+        return sum(_name(pid) == program for pid in self.processes())
+
     def assert_nothing_runs(self) -> None:
         until = time.monotonic() + PATIENCE_SECONDS
         while (left := self.processes()) and time.monotonic() < until:
@@ -154,3 +158,10 @@ def _has(pid: int, wanted: bytes) -> bool:
         return wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") and pid != os.getpid()
     except OSError:
         return False
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:  # it has ended
+        return ""

@@ -318,8 +318,10 @@ def _when(ready: Callable[[], T | None], outer: subprocess.Popen[bytes], log: IO
 
 
 def _is_up(box: SystemdBox) -> bool:
-    # The socket first: systemctl would otherwise wait for a bus that is never there.
-    if not Path(f"/proc/{box.pid}/root/run/systemd/private").exists():
+    # The sockets first: systemctl would otherwise wait for a bus that is never there, and journald, which
+    # is started by the first message for it, may open its own later than the last unit is up.
+    run = Path(f"/proc/{box.pid}/root/run/systemd")
+    if not all((run / socket).exists() for socket in ("private", "journal/io.systemd.journal")):
         return False
     state = box.run(["systemctl", "is-system-running"]).stdout.strip()
     return state in {"running", "degraded"}
