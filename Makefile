@@ -6,11 +6,15 @@ BIN    := $(VENV)/bin
 # Tests wait about as much as they work, so three processes suit two cores.
 PYTEST ?= $(BIN)/pytest -n 3 --dist loadfile
 
-.PHONY: help demo test check coverage install clean
+# Which part of the proof, and its options: make proof PROOF_ARGS="killed --spread 20". Default: all of it.
+PROOF_ARGS ?=
+
+.PHONY: help demo test proof check coverage install clean
 
 help:
 	@echo "make demo      the main job, for real, on an upstream made on the spot; Ctrl-C ends it"
 	@echo "make test      every test, on the installed package"
+	@echo "make proof     killed, failing, hostile, at random: the whole catalogue, which takes hours; prints a table"
 	@echo "make check     ruff, mypy --strict, import-linter"
 	@echo "make coverage  the tests again, with branch coverage"
 	@echo "make clean     remove what the others made"
@@ -28,6 +32,10 @@ demo: install
 
 test: install
 	$(PYTEST)
+
+# As root it proves bind mounts too; as an ordinary user what needs no privilege.
+proof: install
+	@$(BIN)/python -m tests.proof $(PROOF_ARGS)
 
 check: install
 	$(BIN)/ruff check .
