@@ -9,12 +9,16 @@ PYTEST ?= $(BIN)/pytest -n 3 --dist loadfile
 # Which part of the proof, and its options: make proof PROOF_ARGS="killed --spread 20". Default: all of it.
 PROOF_ARGS ?=
 
-.PHONY: help demo test proof check coverage install clean
+# Which benchmarks, and their options: make bench BENCH_ARGS="--quick idle-poll cold-start". Default: all, in full.
+BENCH_ARGS ?=
+
+.PHONY: help demo test proof bench check coverage install clean
 
 help:
 	@echo "make demo      the main job, for real, on an upstream made on the spot; Ctrl-C ends it"
 	@echo "make test      every test, on the installed package"
 	@echo "make proof     killed, failing, hostile, at random: the whole catalogue, which takes hours; prints a table"
+	@echo "make bench     us and the git command side by side, which takes an hour; prints a table"
 	@echo "make check     ruff, mypy --strict, import-linter"
 	@echo "make coverage  the tests again, with branch coverage"
 	@echo "make clean     remove what the others made"
@@ -36,6 +40,9 @@ test: install
 # As root it proves bind mounts too; as an ordinary user what needs no privilege.
 proof: install
 	@$(BIN)/python -m tests.proof $(PROOF_ARGS)
+
+bench: install
+	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
 check: install
 	$(BIN)/ruff check .

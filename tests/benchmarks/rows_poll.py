@@ -1,0 +1,65 @@
+"""Polling when nothing is new: what most of a daemon's life is."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+from tests.benchmarks.bench import Bench, Stage
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.ours import Ours, followed
+from tests.benchmarks.theirs import Theirs
+
+__all__ = ["idle_poll"]
+
+SHORTEST = "1s"
+"""The shortest interval that the configuration takes."""
+
+
+def idle_poll(bench: Bench) -> Iterator[Figure]:
+    """One poll with nothing new for many services on one upstream; git: five processes for each service."""
+    found = defaultdict(list)
+    with bench.stage(bench.config) as stage:
+        services = followed(stage.url, bench.services)
+        theirs = Theirs(stage.home / "git", services)
+        theirs.clone()
+        with Ours(stage.home / "ours", services, interval=SHORTEST) as ours:
+            ours.start()
+            for _ in range(bench.rounds):
+                cpu, requests = polls(stage, ours, seconds=bench.pick(10, 5, 2))
+                found["ours"].append(cpu * 1000)
+                found["requests"].append(requests)
+                ours.stop()  # it would poll on while the others are measured
+                found["git"].append(theirs.poll().cpu_seconds * 1000)
+                found["ls-remote"].append(theirs.ls_remote().cpu_seconds * 1000)
+                ours.start()
+    yield Figure(name="CPU", unit="ms", ours=found["ours"], git=found["git"], ratio_limit=1 / 1000)
+    yield Figure(name="requests", unit="", ours=found["requests"], limit=1)
+    yield Figure(
+        name="CPU, against one ls-remote", unit="ms", ours=found["ours"], git=found["ls-remote"],
+        note="git here is one `git ls-remote` for all services: the least that a script can do",
+    )  # fmt: skip
+
+
+def polls(stage: Stage, ours: Ours, *, seconds: float) -> tuple[float, float]:
+    """Return the CPU seconds of one poll, and its requests, over the polls of so many seconds.
+
+    What the daemon does between polls is in it.
+    """
+    _next_request(stage)
+    wire, cpu, begun = stage.server.wire(), ours.cpu_seconds(), time.monotonic()
+    polled = 0
+    while time.monotonic() < begun + seconds:
+        _next_request(stage)
+        polled += 1
+    spent, went = ours.cpu_seconds() - cpu, stage.server.wire().since(wire)
+    return spent / polled, went.requests / polled
+
+
+def _next_request(stage: Stage) -> None:
+    """Wait for a request, and until what it made the daemon do is done: half of the shortest interval."""
+    before = stage.server.wire().requests
+    while stage.server.wire().requests == before:
+        time.sleep(0.02)
+    time.sleep(0.5)
