@@ -18,7 +18,7 @@ from pathlib import Path
 from attrs import define, field, frozen
 
 __all__ = [
-    "Peak", "Spent", "cpu_seconds", "descriptors", "disk_bytes", "family", "peak", "pss_bytes",
+    "Peak", "Spent", "cpu_seconds", "descriptors", "disk_bytes", "family", "peak", "pss_bytes", "rss_bytes",
     "run_and_measure", "settle",
 ]  # fmt: skip
 
@@ -95,15 +95,20 @@ def pss_bytes(pid: int) -> int:
     return sum(_rollup_bytes(one) for one in family(pid))
 
 
+def rss_bytes(pid: int) -> int:
+    """Return the same, where what is shared counts in full for each."""
+    return sum(_rollup_bytes(one, "Rss:") for one in family(pid))
+
+
 def descriptors(pid: int) -> int:
     """Return how many file descriptors `pid` and its living descendants have open."""
     return sum(len(list(Path(f"/proc/{one}/fd").iterdir())) for one in family(pid))
 
 
-def _rollup_bytes(pid: int) -> int:
+def _rollup_bytes(pid: int, what: str = "Pss:") -> int:
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith(what):
                 return int(line.split()[1]) * 1024
     return 0
 

@@ -19,7 +19,7 @@ SPACING_SECONDS = 1.1
 
 
 def deploy_one(bench: Bench) -> Iterator[Figure]:
-    """From the webhook to the start of the reload command of the one service that changed; git: the same."""
+    """From the webhook to the start of the reload command of one service that changed; git: the same."""
     ours, git = [], []
     with bench.stage(bench.config) as stage:
         services = followed(stage.url, bench.services)
