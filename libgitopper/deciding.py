@@ -12,7 +12,7 @@ from datetime import datetime
 
 from attrs import evolve, frozen
 
-from libgitopper.errors import SourceError
+from libgitopper.errors import GitopperError, SourceError
 from libgitopper.hooks import Hooks
 from libgitopper.model import Content, Deployed, Service
 from libgitopper.orders import View
@@ -22,7 +22,7 @@ from libgitopper.repository import Store
 from libgitopper.requests import HoldRequest
 from libgitopper.state import StateStore
 
-__all__ = ["Deciding", "Decision", "Peer", "needed"]
+__all__ = ["Deciding", "Decision", "Peer", "is_touched", "needed"]
 
 
 @frozen(kw_only=True)
@@ -149,6 +149,19 @@ class Deciding:
     def _former(self, service: Service) -> str | None:
         """Return the revision that the service last took, before it was withdrawn."""
         return next((revision for _, revision in self._state.releases(service.name, 1)), None)
+
+
+def is_touched(service: Service, store: Store, deployed: Deployed | None) -> bool:
+    """Tell whether the tip has other content for `service` than what is deployed, or none."""
+    tip = _tip(service, store)
+    if deployed is None or tip is None:
+        return True
+    if deployed.revision == tip:
+        return False
+    try:
+        return store.content(tip, service).entries != deployed.content.entries
+    except GitopperError:
+        return True
 
 
 def needed(store: Store | None, service: Service) -> Store:

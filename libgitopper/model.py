@@ -59,6 +59,8 @@ class Source:
     """URL without credentials: safe to show."""
     branch: str
     credentials: Credentials = Credentials()
+    fetch_user: str | None = None
+    """The account that reads what upstream sends; None for the process's own, and in that process."""
 
 
 @frozen(kw_only=True)
@@ -96,6 +98,8 @@ class Service:
     keep: int = 5
     """How many releases stay on disk for rollbacks, the live one included; at least 1."""
     interval_seconds: float = 300.0
+    resync_seconds: float = 600.0
+    """How often it is compared with what is on the host, even though nothing moved upstream."""
     timeout_seconds: float = 90.0
     """Longest that one external command or one network exchange for this service may take."""
     limits: Limits = DEFAULT_LIMITS
@@ -153,6 +157,11 @@ class Watch:
     def branches(self) -> frozenset[str]:
         """The branches that any of the services follows."""
         return frozenset(service.source.branch for service in self.services)
+
+    @property
+    def fetch_user(self) -> str | None:
+        """As `Source.fetch_user`: it is one for all services of a host."""
+        return next((service.source.fetch_user for service in self.services), None)
 
     @property
     def interval_seconds(self) -> float:

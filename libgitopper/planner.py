@@ -61,7 +61,7 @@ class Plan:
     note: str = ""
     """For WAIT: what it waits for, in one line."""
     until: datetime | None = None
-    """For WAIT: when it is worth while to look again, UTC; None for the next poll."""
+    """For WAIT: when it is worth while to look again, UTC; None for each poll."""
 
     @property
     def why(self) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from attrs import frozen
 
-from libgitopper.deciding import Deciding, Peer
+from libgitopper.deciding import Deciding, Peer, is_touched
 from libgitopper.deploying import Deploying
 from libgitopper.drifting import Drifting
 from libgitopper.errors import GitopperError, StepError
@@ -100,6 +100,7 @@ class Reconciler:
             offline=offline,
             timeout_seconds=watch.timeout_seconds,
             limits=watch.limits,
+            fetch_user=watch.fetch_user,
         )
         try:
             store = self._hooks.fetch(request)
@@ -136,6 +137,17 @@ class Reconciler:
             if not still():
                 return self.known(service)
             return self._guarded(service, lambda: self._passes.make(this))
+
+    def touched(self, outcomes: Iterable[Outcome], store: Store) -> frozenset[str]:
+        """Return the services whose mapped paths are not the same at the tip as in what is deployed.
+
+        It is a guess at which passes have something to do: local, cheap, without a look at the host.
+        """
+        return frozenset(
+            outcome.service.name
+            for outcome in outcomes
+            if is_touched(outcome.service, store, outcome.deployed)
+        )
 
     def restore(self, service: Service) -> Outcome:
         """Show the deployed release of `service` again where its paths do not; needs no upstream."""

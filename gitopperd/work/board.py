@@ -62,8 +62,12 @@ class Board:
         self._outcomes[name] = outcome
         self._unseen.discard(name)
         self._show(name)
+        return self._settled_on(name)
+
+    def _settled_on(self, name: str) -> Status | None:
+        """Return the status of a service where it is news that should outlive a restart."""
         status = self._statuses[name]
-        branch = outcome.service.source.branch
+        branch = self._outcomes[name].service.source.branch
         polled = self._runners[name].follower.health_of(branch).polled
         if not polled or _same(self._settled.get(name), status):
             return None
@@ -75,11 +79,12 @@ class Board:
         self._outcomes[service] = evolve(self._outcomes[service], intent=intent)
         self._show(service)
 
-    def refresh(self, follower: Follower) -> None:
-        """Show what a poll of `follower` means for the services that it feeds."""
-        for name, runner in self._runners.items():
-            if runner.follower is follower:
-                self._show(name)
+    def refresh(self, follower: Follower) -> list[Status]:
+        """Show what a poll of `follower` means for the services that it feeds; return what is news."""
+        names = [name for name, runner in self._runners.items() if runner.follower is follower]
+        for name in names:
+            self._show(name)
+        return [status for name in names if (status := self._settled_on(name))]
 
     def status(self, service: str) -> Status:
         """Return the status of one service."""

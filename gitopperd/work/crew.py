@@ -14,11 +14,15 @@ from attrs import frozen
 
 from gitopperd.work.board import Board
 from gitopperd.work.follower import Follower
+from gitopperd.work.rounds import Rounds
 from gitopperd.work.runner import Runner
 from gitopperd.work.threads import Threads
 from libgitopper import Peer, Reconciler, Service, Status, Watch
 
 __all__ = ["Crew", "Recruits"]
+
+POLL = "poll"
+"""Who asks for a pass after a poll that nobody asked for."""
 
 Key: TypeAlias = tuple[str, Path]
 """What a follower is known by: its upstream, and the directory of its store."""
@@ -43,7 +47,7 @@ class Crew:
         board: Board,
         rng: random.Random,
         now: Callable[[], datetime],
-        remember: Callable[[Status], None],
+        remember: Callable[[Sequence[Status]], None],
         observe_seconds: Callable[[float], None],
     ) -> None:
         self.followers: dict[Key, Follower] = {}
@@ -55,6 +59,7 @@ class Crew:
         self._now = now
         self._remember = remember
         self._observe_seconds = observe_seconds
+        self._rounds = Rounds()
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[Follower | Runner, asyncio.Task[None]] = {}
 
@@ -106,6 +111,7 @@ class Crew:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
+            group.create_task(self._rounds.run())
             everyone = Recruits(
                 followers=tuple(self.followers.values()), runners=tuple(self.runners.values())
             )
@@ -124,12 +130,28 @@ class Crew:
             if name in runner.service.after:
                 runner.kick(f"after {name}")
 
-    def _polled(self, follower: Follower, asked: str) -> None:
-        if follower.health.error:
-            self._board.refresh(follower)  # news in itself; a new tip is shown by what its pass did
-        for service in follower.watch.services:
-            if service.name in self.runners:
-                self.runners[service.name].kick(asked)
+    async def _polled(self, follower: Follower, asked: str) -> None:
+        """Have passes made where the poll, or who asked for it, is a reason; first where there is news.
+
+        A poll by interval that moved nothing costs nothing more.
+        """
+        if follower.health.error != follower.former_error:
+            # News in itself; a new tip is shown by what its pass did.
+            self._remember(self._board.refresh(follower))
+        services = (self.runners.get(service.name) for service in follower.watch.services)
+        due = [runner for runner in services if runner and (asked or not runner.rests())]
+        first = await self._touched(due, follower)
+        then = [runner for runner in due if runner not in first]
+        self._rounds.call(first, then, asked or POLL)
+
+    async def _touched(self, runners: Sequence[Runner], follower: Follower) -> Sequence[Runner]:
+        """Return those for whom there is more to do than to look: news, or the first pass of all."""
+        store = follower.store
+        if store is None or len(runners) < 2:
+            return runners
+        outcomes = [self._board.outcome(runner.service.name) for runner in runners if runner.passes]
+        touched = await self._threads.poll(self._reconciler.touched, outcomes, store)
+        return [runner for runner in runners if not runner.passes or runner.service.name in touched]
 
     def _new_follower(self, watch: Watch) -> Follower:
         follower = Follower(

@@ -14,6 +14,7 @@ from gitopperd.work.board import Board
 from gitopperd.work.crew import Crew, Recruits
 from gitopperd.work.follower import Follower
 from gitopperd.work.inquiries import Inquiries
+from gitopperd.work.keeper import Keeper
 from gitopperd.work.orphans import Orphans
 from gitopperd.work.runner import Runner
 from gitopperd.work.thaw import Thawer
@@ -81,13 +82,14 @@ class Daemon:
         self._restored = False
         self._applying = asyncio.Lock()
         self.board = Board(hooks=hooks, now=now)
+        self._keeper = Keeper(threads=threads, write=state.show)
         self._crew = Crew(
             reconciler=self._reconciler,
             threads=self._threads,
             board=self.board,
             rng=rng,
             now=now,
-            remember=state.show,
+            remember=self._keeper.keep,
             observe_seconds=observe_seconds,
         )
         self.inquiries = Inquiries(
@@ -125,6 +127,7 @@ class Daemon:
             group.create_task(self._crew.run())
             group.create_task(self._orphans.run())
             group.create_task(self._thawer.run())
+            group.create_task(self._keeper.run())
 
     async def once(self) -> None:
         """Poll every upstream once and make one pass of every service."""
@@ -136,6 +139,7 @@ class Daemon:
 
         await asyncio.gather(*(attend(follower) for follower in self.followers))
         await self._let_followers_follow()
+        self._keeper.finish()
 
     async def _let_followers_follow(self) -> None:
         """Make another pass of what waits for another service, as long as that lets one of them go on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-__all__ = ["back_off", "next_delay"]
+__all__ = ["back_off", "next_delay", "next_look"]
 
 FIRST_RETRY_SECONDS = 5.0
 CEILING_SECONDS = 600.0
@@ -30,6 +30,15 @@ def next_delay(*, interval_seconds: float, polls: int, failures: int, rng: rando
     if polls == 1:
         return interval_seconds * rng.random()
     return interval_seconds * rng.uniform(1 - JITTER, 1 + JITTER)
+
+
+def next_look(*, resync_seconds: float, rng: random.Random) -> float:
+    """Return how many seconds after a pass a service is looked at again, though nothing moved.
+
+    It is never more than the config asks for, and so much less at random that services whose passes
+    came together are spread over half of that time.
+    """
+    return resync_seconds * rng.uniform(0.5, 1.0)
 
 
 def back_off(*, interval_seconds: float, failures: int, rng: random.Random) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from gitopperd.work.asked import Asked
 from gitopperd.work.delays import next_delay
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 class Follower:
     """Polls one upstream, at its interval or when poked, and tells `on_poll` who asked, after each poll.
 
+    Nobody asks for a poll by interval; it tells the empty string then.
+
     It never waits for what its services do with the news, nor for another follower.
     """
 
@@ -30,13 +32,15 @@ class Follower:
         watch: Watch,
         reconciler: Reconciler,
         threads: Threads,
-        on_poll: Callable[[Follower, str], None],
+        on_poll: Callable[[Follower, str], Awaitable[None]],
         rng: random.Random,
         asked: str = "start",
     ) -> None:
         """`asked` is what asks for the first poll."""
         self.watch = watch
         self.health = SourceHealth()
+        self.former_error: str | None = None
+        """Why the poll before the last one failed; None where it went well."""
         self.store: Store | None = None
         self._reconciler = reconciler
         self._threads = threads
@@ -101,7 +105,8 @@ class Follower:
     async def poll(self) -> None:
         """Poll once; what goes wrong is in `health` afterwards, never raised."""
         self._poked = False
-        watch, asked = self.watch, self._asked.take() or "poll"
+        watch, asked = self.watch, self._asked.take()
+        self.former_error = self.health.error
         try:
             self.store = await self._threads.poll(self._reconciler.poll, watch)
         except GitopperError as exc:
@@ -114,7 +119,7 @@ class Follower:
             self._polled_branches = watch.branches
             self.health = SourceHealth(polled=True, last_success=utc_now())
         self._polls += 1
-        self._on_poll(self, asked)
+        await self._on_poll(self, asked)
 
     async def run(self) -> None:
         """Poll until cancelled."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,18 +10,18 @@ from datetime import datetime, timedelta
 
 from gitopperd.work.asked import Asked
 from gitopperd.work.board import Board
-from gitopperd.work.delays import back_off
+from gitopperd.work.delays import back_off, next_look
 from gitopperd.work.follower import Follower
 from gitopperd.work.threads import Threads
-from libgitopper import GitopperError, Outcome, Peer, Reconciler, Service, Status, StepError, Verb
+from libgitopper import Outcome, Peer, Reconciler, Service, Status, StepError, Verb
 
 __all__ = ["Runner"]
-
-log = logging.getLogger(__name__)
 
 RECHECK_SECONDS = 60.0
 """The end of a wait is a time of the wall clock, which may be set, or go on while the host is suspended: so
 it is looked at at least this often."""
+RESYNC = "resync"
+"""What asks for a look at the host, in the history."""
 SHORTEST_WAIT_SECONDS = 5.0
 """For a wait whose end is past already, and that goes on all the same."""
 
@@ -32,7 +31,8 @@ class Runner:
 
     After a pass that failed, and where trying the same again can help, it makes the next one by
     itself, later and later: a long poll interval is no reason to leave a service broken. So it does
-    when the time has come for which a commit had to wait.
+    when the time has come for which a commit had to wait; and now and then to compare the service with
+    what is on the host.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Runner:
         peers: Callable[[], Sequence[Peer]],
         on_change: Callable[[], None],
         now: Callable[[], datetime],
-        remember: Callable[[Status], None],
+        remember: Callable[[Sequence[Status]], None],
         observe_seconds: Callable[[float], None],
         rng: random.Random,
     ) -> None:
@@ -55,6 +55,11 @@ class Runner:
         self.follower = follower
         self.passes = 0
         self.first_pass = asyncio.Event()
+        self.idle = asyncio.Event()
+        """Set while no pass runs and none was asked for."""
+        self.idle.set()
+        self._tip: str | None = None
+        self._in_order = False
         self._retired = False
         self._reconciler = reconciler
         self._threads = threads
@@ -76,6 +81,15 @@ class Runner:
         """Make a pass as soon as the one that runs, if any, is done; `asked` is who or what wants it."""
         self._wants.add(asked)
         self._kicked.set()
+        self.idle.clear()
+
+    def rests(self) -> bool:
+        """Tell whether a poll is no reason for a pass: the last one left nothing undone, at this very tip.
+
+        A service that is not in order is looked at after each poll: whatever it waits for, or is wrong
+        with it, may be over.
+        """
+        return self._in_order and self._tip == self.follower.tip(self.service.source.branch)
 
     def retire(self) -> None:
         """Begin no pass any more, not even one that waits for its turn in a thread already."""
@@ -92,35 +106,43 @@ class Runner:
             self._kicked.clear()
             # Who asked for a pass that failed has asked for its repetitions, too.
             await self.pass_once(self._wants.take() or self._asked)
+            if not self._kicked.is_set():
+                self.idle.set()
 
     async def _due(self) -> None:
-        """Wait until a pass is wanted, is to be repeated, or what a commit waited for has come."""
-        again = None
-        if self._failures:
-            interval = self.service.interval_seconds
-            delay = back_off(interval_seconds=interval, failures=self._failures, rng=self._rng)
-            again = asyncio.get_running_loop().time() + delay
+        """Wait until a pass is wanted or due, or what a commit waited for has come."""
+        clock = asyncio.get_running_loop().time
+        again = clock() + self._patience()
         while not self._kicked.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(self._next_look(again)):
                     await self._kicked.wait()
-            if again is not None and asyncio.get_running_loop().time() >= again:
+            if clock() >= again:
+                if not self._failures:
+                    self._wants.add(RESYNC)
                 return
             if self._held_until is not None and self._now() >= self._held_until:
                 self._wants.add("end of its wait")
                 return
 
-    def _next_look(self, again: float | None) -> float | None:
-        """When to look whether a pass is due, by the event loop's clock; None: not before a kick."""
+    def _patience(self) -> float:
+        """Seconds until a pass is made though nobody asks: sooner where the last one failed."""
+        if not self._failures:
+            return next_look(resync_seconds=self.service.resync_seconds, rng=self._rng)
+        interval = self.service.interval_seconds
+        return back_off(interval_seconds=interval, failures=self._failures, rng=self._rng)
+
+    def _next_look(self, again: float) -> float:
+        """When to look whether a pass is due, by the event loop's clock; at `again` it is."""
         if self._held_until is None:
             return again
         seconds = max((self._held_until - self._now()).total_seconds(), 0.0)
-        look = asyncio.get_running_loop().time() + min(seconds, RECHECK_SECONDS)
-        return look if again is None else min(look, again)
+        return min(again, asyncio.get_running_loop().time() + min(seconds, RECHECK_SECONDS))
 
     async def pass_once(self, asked: str) -> None:
         """Make one pass, for `asked`, and put its outcome on the board."""
         started, self._asked = asyncio.get_running_loop().time(), asked
+        self._tip, self._in_order = self.follower.tip(self.service.source.branch), False
         outcome = await self._threads.work(
             self._reconciler.reconcile,
             self.service,
@@ -132,8 +154,10 @@ class Runner:
         self._observe_seconds(asyncio.get_running_loop().time() - started)
         self.passes += 1
         self._failures = self._failures + 1 if _can_get_better(outcome) else 0
+        self._in_order = _in_order(outcome)
         self._held_until = self._end_of_wait(outcome)
-        await self._settle(outcome)
+        if status := self._board.settle(outcome):
+            self._remember([status])
         self.first_pass.set()
         self._tell(outcome)
 
@@ -146,21 +170,20 @@ class Runner:
 
     def _tell(self, outcome: Outcome) -> None:
         """Let those that come after it go on, where something changed: else they could go in circles."""
-        stands = (outcome.deployed, outcome.intent, outcome.error is None)
+        stands = (outcome.deployed, outcome.intent, outcome.error is None, self._tip)
         if stands != self._stands:
             self._stands = stands
             self._on_change()
-
-    async def _settle(self, outcome: Outcome) -> None:
-        status = self._board.settle(outcome)
-        if status is None:
-            return
-        try:
-            await self._threads.work(self._remember, status)
-        except GitopperError as exc:
-            log.warning("%s: since when it is in its state could not be kept: %s", status.service, exc)
 
 
 def _can_get_better(outcome: Outcome) -> bool:
     error = outcome.error
     return error is not None and not (isinstance(error, StepError) and not error.retryable)
+
+
+def _in_order(outcome: Outcome) -> bool:
+    """Tell whether the service is as it should be, and no news are kept waiting."""
+    plan = outcome.plan
+    if outcome.error is not None or outcome.drift is not None or plan is None:
+        return False
+    return not (plan.verb is Verb.WAIT and plan.note)

@@ -86,6 +86,7 @@ def read_entry(raw: object, where: Location, defaults: Defaults, problems: Probl
             readonly=layers.value(k.READONLY),
             keep=layers.value(k.KEEP),
             interval_seconds=layers.value(k.INTERVAL),
+            resync_seconds=layers.value(k.RESYNC),
             timeout_seconds=layers.value(k.TIMEOUT),
             limits=Limits(
                 file_bytes=layers.value(k.MAX_FILE),

@@ -25,7 +25,7 @@ __all__ = [
     "ACTION", "AFTER", "BRANCH", "CHECK", "COMMAND", "CREDENTIALS", "DEFAULT_KEYS", "DIRS", "DIR_KEYS",
     "DRIFT", "FILE", "HEALTH", "HOMES", "INNER", "INTERVAL", "KEEP", "LINK", "LOCAL", "MACHINE",
     "MAX_FETCH", "MAX_FILE", "MAX_RELEASE", "MOUNT", "NO_REWIND", "OWN_KEYS", "PACKAGE", "PUBLISH",
-    "READONLY", "RELOAD", "SERVICE", "SERVICE_KEYS", "SSH_KEY", "SYSTEMD_ACTIONS", "TIMEOUT",
+    "READONLY", "RELOAD", "RESYNC", "SERVICE", "SERVICE_KEYS", "SSH_KEY", "SYSTEMD_ACTIONS", "TIMEOUT",
     "UPSTREAM", "USER", "VERIFY", "WINDOW",
 ]  # fmt: skip
 
@@ -36,6 +36,7 @@ BRANCH = Key(name="branch", kind="branch", parse=n.branch, default="main")
 CREDENTIALS = Key(name="credentials", kind="path", parse=v.secret_file)
 SSH_KEY = Key(name="ssh_key", kind="path", parse=v.secret_file)
 INTERVAL = Key(name="interval", kind="duration", parse=v.duration("1s", "720h"), default="5m")
+RESYNC = Key(name="resync", kind="duration", parse=v.duration("1s", "720h"), default="10m")
 TIMEOUT = Key(name="timeout", kind="duration", parse=v.duration("100ms", "24h"), default="90s")
 MOUNT = Key(name="mount", kind="path", parse=v.mount)
 KEEP = Key(name="keep", kind="number", parse=v.integer(1, 100), default=5)
@@ -50,8 +51,8 @@ MAX_RELEASE = Key(name="max_release", kind="size", parse=v.size("1KiB", "100TiB"
 MAX_FETCH = Key(name="max_fetch", kind="size", parse=v.size("1MiB", "100TiB"), default="4GiB")
 
 DEFAULT_KEYS: tuple[Key[Any], ...] = (
-    UPSTREAM, BRANCH, CREDENTIALS, SSH_KEY, INTERVAL, TIMEOUT, MOUNT, KEEP, PUBLISH, READONLY, USER,
-    RELOAD, ACTION, COMMAND, MAX_FILE, MAX_RELEASE, MAX_FETCH, VERIFY, NO_REWIND, DRIFT, WINDOW,
+    UPSTREAM, BRANCH, CREDENTIALS, SSH_KEY, INTERVAL, RESYNC, TIMEOUT, MOUNT, KEEP, PUBLISH, READONLY,
+    USER, RELOAD, ACTION, COMMAND, MAX_FILE, MAX_RELEASE, MAX_FETCH, VERIFY, NO_REWIND, DRIFT, WINDOW,
 )  # fmt: skip
 """The keys of [global], which a service can have as well."""
 

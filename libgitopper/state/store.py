@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -142,13 +143,11 @@ class StateStore(Memory):
             change = datetime.fromisoformat(row[2])
             return Status(service=service, state=State(row[0]), info="", hash=row[1], change=change)
 
-    def show(self, status: Status) -> None:
-        """Persist since when a service is in its state, so that a restart does not reset it."""
+    def show(self, statuses: Collection[Status]) -> None:
+        """Persist since when services are in their states, so that a restart does not reset it."""
+        rows = [(one.service, one.state.value, one.hash, one.change.isoformat()) for one in statuses]
         with self._write() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO shown VALUES (?, ?, ?, ?)",
-                (status.service, status.state.value, status.hash, status.change.isoformat()),
-            )
+            connection.executemany("INSERT OR REPLACE INTO shown VALUES (?, ?, ?, ?)", rows)
 
     def _drifted(self, connection: sqlite3.Connection, fresh: Deployed) -> str | None:
         """Return the release that `fresh` was made in the place of, because its files had drifted."""

@@ -260,12 +260,16 @@ class Upstream:
         return type("Store", (), {"tips": dict.fromkeys(watch.branches, "a" * 40)})()
 
 
+async def _say_nothing(_follower: Follower, _asked: str) -> None:
+    pass
+
+
 def follower_of(upstream: Upstream, threads: Threads, watch: Watch) -> Follower:
     return Follower(
         watch=watch,
         reconciler=cast("Reconciler", upstream),
         threads=threads,
-        on_poll=lambda _follower, _asked: None,
+        on_poll=_say_nothing,
         rng=random.Random(1),
     )
 

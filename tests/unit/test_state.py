@@ -70,7 +70,7 @@ def test_everything_survives_to_be_opened_again(path: Path) -> None:
         store.set_intent("web", FREEZE)
         store.record(DEPLOYED)
         store.begin("web", ATTEMPT)
-        store.show(status)
+        store.show([status])
     with StateStore(path) as store:
         assert store.intent("web") == FREEZE
         assert store.deployed("web") == evolve(DEPLOYED, service=as_kept(SERVICE))
@@ -115,7 +115,7 @@ def test_to_forget_keeps_the_intent_and_the_history(store: StateStore) -> None:
     store.record(DEPLOYED)
     store.begin("web", ATTEMPT)
     store.set_intent("web", FREEZE)
-    store.show(Status(service="web", state=State.OK, info="", hash=A, change=THEN))
+    store.show([Status(service="web", state=State.OK, info="", hash=A, change=THEN)])
     store.forget("web")
     assert (store.deployed("web"), store.attempt("web"), store.shown("web")) == (None, None, None)
     assert store.intent("web") == FREEZE

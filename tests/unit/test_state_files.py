@@ -156,7 +156,7 @@ def test_a_row_that_is_damaged_is_an_error_of_the_store(store: StateStore, damag
     store.set_intent("web", FREEZE)
     store.record(DEPLOYED)
     store.begin("web", ATTEMPT)
-    store.show(Status(service="web", state=State.OK, info="", hash=A, change=THEN))
+    store.show([Status(service="web", state=State.OK, info="", hash=A, change=THEN)])
     store._connection.execute(damage)
     reads = {
         "intent": store.intent,
