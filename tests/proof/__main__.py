@@ -23,7 +23,7 @@ PARTS = {
 }
 LASTS = {
     "killed": "about two hours on two cores; --spread N tries N points of each case",
-    "failing": "hours; --every N tries each N-th fault",
+    "failing": "two hours on two cores; --spread N tries N faults of each scene",
     "walk": "as long as --seconds, ten minutes by default",
     "hostile": "some minutes, and the fuzzer as long as --seconds",
 }

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from tests.proof.seccomp import NUMBERS, Notification
 
-__all__ = ["ERRORS", "WATCHED", "Call", "described"]
+__all__ = ["ERRORS", "SHOWING", "WATCHED", "Call", "described"]
 
 _DISK: Final = ("ENOSPC", "EIO", "EROFS", "EACCES", "ENOMEM")
 _SYNC: Final = ("EIO", "ENOSPC", "EINTR")
@@ -65,6 +65,15 @@ _KINDS: Final = {
 
 WATCHED: Final = tuple(NUMBERS)
 """The calls to be announced."""
+SHOWING: Final = tuple(
+    name
+    for name in (
+        "rename", "renameat", "renameat2", "symlink", "symlinkat", "unlink", "unlinkat", "mount", "umount2",
+        "move_mount",
+    )
+    if name in NUMBERS
+)  # fmt: skip
+"""Those by which what a service reads becomes something else, in a daemon that works as it should."""
 
 # Which argument is a path, or two, for the calls that have any.
 _PATHS: Final = {

@@ -3,7 +3,7 @@
 A scene is run without a fault first, which tells its calls. Then, for each call and each error that it can
 meet in the field, the scene is set again and run with that fault, once more without, and judged: nothing
 torn is ever published, a service that had files has them, the reason is told in plain words, the next
-run mends everything by itself, and nothing is left behind.
+run mends everything by itself, and nothing is left behind. Last come the answers of upstream (`spoilt`).
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 
-from attrs import define, field
+from attrs import define, evolve, field
 
-from tests.proof.calls import ERRORS
+from tests.proof import spoilt
+from tests.proof.calls import ERRORS, SHOWING
 from tests.proof.stand import ABSENT, VERSIONS, Fault, Run, Scene, Stand, stand
 from tests.proof.table import Row
 
-__all__ = ["SCENES", "faults", "run", "sweep", "tried"]
+__all__ = ["SCENES", "faults", "run", "spread", "sweep", "tried"]
 
 HEALTH = """
 health = {{ command = ["sh", "-c", "! grep -q ill {home}/etc/web/conf"], within = "1s", interval = "1s" }}
@@ -48,6 +52,8 @@ class _Judge:
     """Collects what is broken."""
 
     where: str
+    struck: bool
+    """False: this time the call was not made, as threads have no fixed order."""
     promises: int = 0
     broken: list[str] = field(factory=list)
 
@@ -71,9 +77,9 @@ def faults(calls: Sequence[str], *, lasting: bool = True) -> Iterator[Fault]:
 
 def tried(host: Stand, scene: Scene, fault: Fault) -> _Judge:
     """Run `scene` with `fault`, and then without; return what was found."""
-    judge = _Judge(f"{scene.name}, {fault}")
     host.set_up(scene)
     run = host.run(fault)
+    judge = _Judge(f"{scene.name}, {host.publish}, {fault}", struck=bool(run.failed))
     if run.failed:
         judge.where += f" ({run.failed[0]})"
     _judge_run(judge, scene, run, host)
@@ -101,7 +107,7 @@ def _judge_run(judge: _Judge, scene: Scene, run: Run, host: Stand) -> None:
 
 
 def _judge_recovery(judge: _Judge, scene: Scene, host: Stand) -> None:
-    run = host.run()
+    run = host.run(watched=SHOWING)
     _judge_run(judge, scene, run, host)
     judge.expect(run.code == scene.code, f"then: exit code {run.code}\n{run.log}")
     judge.expect(host.published() == scene.after, f"then: published is {host.published()}\n{run.log}")
@@ -117,39 +123,82 @@ def _judge_recovery(judge: _Judge, scene: Scene, host: Stand) -> None:
         judge.expect(not (left := host.leftovers()), f"left on the disk: {left}")
 
 
-def sweep(host: Stand, scene: Scene, *, every: int = 1, first: int = 0, tell: bool = False) -> Row:
-    """Try every fault of `scene`, or each `every`-th of them from number `first` on."""
+def spread(number: int, count: int, first: int = 0) -> Sequence[int]:
+    """Return `number` of the numbers below `count`, evenly spread from `first` on; all of them for 0."""
+    if not number:
+        return range(count)
+    return sorted({(first + at * count // number) % count for at in range(number)})
+
+
+def sweep(host: Stand, scene: Scene, choose: Callable[[int], Sequence[int]], *, tell: bool = False) -> Row:
+    """Try the faults of `scene` that `choose` picks, given how many there are."""
     host.set_up(scene)
     plain = host.run()
     assert plain.code == scene.code, plain.log
     points, promises, failures = 0, 0, []
-    for fault in list(faults([call.kind for call in plain.calls]))[first::every]:
-        judge = tried(host, scene, fault)
-        points += 1
+    every = list(faults([call.kind for call in plain.calls]))
+    for number in choose(len(every)):
+        judge = tried(host, scene, every[number])
+        points += judge.struck
         promises += judge.promises
         failures += judge.broken
         if tell and judge.broken:
             sys.stderr.write("\n".join([*judge.broken, ""]))
-    return Row(
-        part="failing",
-        case=f"{scene.name} ({host.publish})",
-        points=points,
-        promises=promises,
-        failures=failures,
-    )
+    case = f"{scene.name} ({host.publish})"
+    return Row(part="failing", case=case, points=points, promises=promises, failures=failures)
 
 
 def run(arguments: Sequence[str]) -> list[Row]:
     """Try them all."""
     parser = argparse.ArgumentParser("python -m tests.proof failing", description=__doc__)
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="each N-th fault only")
-    parser.add_argument("--first", type=int, default=0, metavar="N", help="begin with fault N")
+    parser.add_argument(
+        "--spread", type=int, default=0, metavar="N", help="only N faults of each scene, evenly spread"
+    )
+    parser.add_argument("--first", type=int, default=0, metavar="K", help="begin the spread with fault K")
+    cores = os.cpu_count() or 1
+    parser.add_argument("--jobs", type=int, default=cores + 1, metavar="N", help="how many at a time")
     parser.add_argument("--scene", action="append", choices=[scene.name for scene in SCENES])
     parser.add_argument("--publish", action="append", choices=["symlink", "bind"])
     chosen = parser.parse_args(arguments)
-    scenes = [scene for scene in SCENES if not chosen.scene or scene.name in chosen.scene]
-    rows = []
-    for publish in chosen.publish or ("symlink", *(["bind"] if os.geteuid() == 0 else [])):
-        with stand(publish) as host:
-            rows += [sweep(host, s, every=chosen.every, first=chosen.first, tell=True) for s in scenes]
-    return rows
+    scenes = [scene.name for scene in SCENES if not chosen.scene or scene.name in chosen.scene]
+    publishers = chosen.publish or ("symlink", *(["bind"] if os.geteuid() == 0 else []))
+    # Processes of their own, begun afresh: the stand and its servers have threads.
+    with ProcessPoolExecutor(chosen.jobs, mp_context=get_context("spawn")) as pool:
+        work: list[Future[list[Row]]] = [
+            pool.submit(
+                _share, publish, scenes, partial(spread, chosen.spread, first=chosen.first), at, chosen.jobs
+            )
+            for publish in publishers
+            for at in range(chosen.jobs)
+        ]
+        if not chosen.scene:
+            work.append(pool.submit(_spoilt))
+        return _together([row for done in work for row in done.result()])
+
+
+def _share(
+    publish: str, scenes: Sequence[str], choose: Callable[[int], Sequence[int]], at: int, of: int
+) -> list[Row]:
+    """Try one of `of` equal shares of the faults of `scenes`."""
+
+    def mine(count: int) -> Sequence[int]:
+        return choose(count)[at::of]
+
+    with stand(publish) as host:
+        return [sweep(host, scene, mine, tell=True) for scene in SCENES if scene.name in scenes]
+
+
+def _spoilt() -> list[Row]:
+    return spoilt.sweep(spoilt.SPOILT)
+
+
+def _together(rows: Sequence[Row]) -> list[Row]:
+    """Add up the rows of the same case."""
+    sums: dict[str, Row] = {}
+    for row in rows:
+        former = sums.get(row.case)
+        sums[row.case] = row if former is None else evolve(
+            former, points=former.points + row.points, promises=former.promises + row.promises,
+            failures=[*former.failures, *row.failures],
+        )  # fmt: skip
+    return list(sums.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +26,9 @@ class Mischief(enum.Enum):
     STALLED = "stalled"
     """From some byte on, nothing comes, and nobody hangs up."""
     CUT = "cut"
-    """After some bytes, the connection ends."""
+    """After some bytes, the connection is reset."""
+    TRUNCATED = "truncated"
+    """After some bytes, the connection ends as connections do."""
     GARBLED = "garbled"
     """From some byte on, every bit is turned round."""
     ENDLESS = "endless"
@@ -34,7 +37,7 @@ class Mischief(enum.Enum):
 
 @define(eq=False)
 class Relay:
-    """What may be changed while it runs; it holds for connections from then on."""
+    """What may be changed while it runs; it holds for all that comes back from then on."""
 
     target: int
     port: int = 0
@@ -61,6 +64,7 @@ class Relay:
             up = threading.Thread(target=_copy, args=(client, server), daemon=True)
             up.start()
             while data := server.recv(65536):
+                mischief = self.mischief
                 if mischief is Mischief.NONE:
                     client.sendall(data)
                     continue
@@ -69,27 +73,33 @@ class Relay:
                 left -= len(whole)
                 if rest and not self._spoil(client, mischief, rest):
                     break
+            # Of a connection that is cut nothing is said: it is reset as soon as nobody reads from it.
             with contextlib.suppress(OSError):
-                client.shutdown(socket.SHUT_RDWR)
+                client.shutdown(socket.SHUT_RD if mischief is Mischief.CUT else socket.SHUT_RDWR)
             up.join(5)
 
     def _spoil(self, client: socket.socket, mischief: Mischief, rest: bytes) -> bool:
         """Do to `rest` what is to be done; False where nothing may follow."""
-        if mischief is Mischief.GARBLED:
-            client.sendall(bytes(byte ^ 0xFF for byte in rest))
-            return True
-        if mischief is Mischief.SLOW:
-            for byte in rest:
-                client.sendall(bytes([byte]))
-                if self.over.wait(0.05):
-                    break
-        elif mischief is Mischief.ENDLESS:
-            while not self.over.is_set():
-                client.sendall(rest)
-                time.sleep(0.001)
-        elif mischief is Mischief.STALLED:
-            self.over.wait()
-        return False
+        match mischief:
+            case Mischief.GARBLED:
+                client.sendall(bytes(byte ^ 0xFF for byte in rest))
+            case Mischief.SLOW:
+                self._drip(client, rest)
+            case Mischief.ENDLESS:
+                while not self.over.is_set():
+                    client.sendall(rest)
+                    time.sleep(0.001)
+            case Mischief.STALLED:
+                self.over.wait()
+            case Mischief.CUT:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return mischief is Mischief.GARBLED
+
+    def _drip(self, client: socket.socket, data: bytes) -> None:
+        for byte in data:
+            client.sendall(bytes([byte]))
+            if self.over.wait(0.05):
+                break
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:

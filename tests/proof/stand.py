@@ -178,13 +178,13 @@ class Stand:
         """Where the service reads, as the service sees it."""
         return self.zygote.view / str(self.home / "etc/web").lstrip("/")
 
-    def run(self, fault: Fault | None = None) -> Run:
-        """Run the daemon once, with `fault`."""
+    def run(self, fault: Fault | None = None, watched: Sequence[str] = WATCHED) -> Run:
+        """Run the daemon once, with `fault`; look at what is published at each of the calls `watched`."""
         home = self.home
         root = [] if self.publish == "bind" else ["--no-root"]
         argv = ["--once", *root, "-c", f"{home}/gitopper.toml", "--state-dir", f"{home}/state"]
         log = self.root / "log"
-        pid, listener = self.zygote.start(argv, log, WATCHED)
+        pid, listener = self.zygote.start(argv, log, watched)
         supervisor = _Supervisor(listener=listener, home=home, fault=fault, look=self.published)
         try:
             wedged = not supervisor.follow(self.zygote.socket.fileno())

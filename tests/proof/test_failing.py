@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from tests.proof.calls import ERRORS
-from tests.proof.failing import SCENES, faults, sweep, tried
+from tests.proof.failing import SCENES, faults, spread, sweep, tried
 from tests.proof.stand import ABSENT, Fault, Scene, Stand, stand
 
 DEPLOY = next(scene for scene in SCENES if scene.name == "deploy")
@@ -29,7 +30,7 @@ def mounting() -> Iterator[Stand]:
 def test_a_spread_of_the_calls_of_a_scene_fails_and_no_promise_with_it(
     host: Stand, scene: Scene, first: int
 ) -> None:
-    row = sweep(host, scene, every=600, first=first)
+    row = sweep(host, scene, partial(spread, 3, first=first))
     assert row.points > 1
     assert not row.failures, "\n".join(row.failures)
 
@@ -106,3 +107,10 @@ def test_every_call_has_a_fault_for_each_of_its_errors() -> None:
         "EIO at fsync 2", "EIO at fsync 2 and from then on", "ENOSPC at fsync 2",
         "ENOSPC at fsync 2 and from then on", "EINTR at fsync 2",
     ]  # fmt: skip
+
+
+def test_a_spread_is_even_and_the_spreads_of_all_beginnings_are_everything() -> None:
+    assert list(spread(0, 5)) == [0, 1, 2, 3, 4]
+    assert list(spread(3, 10)) == [0, 3, 6]
+    every = [number for first in range(3) for number in spread(4, 12, first)]
+    assert sorted(every) == list(range(12))
