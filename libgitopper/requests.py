@@ -38,6 +38,8 @@ class FetchRequest:
     """Deadline for the whole exchange."""
     limits: Limits = DEFAULT_LIMITS
     """What upstream may send."""
+    fetch_user: str | None = None
+    """The account that is to read it; None for the process's own, and in that process."""
 
 
 @frozen(kw_only=True)

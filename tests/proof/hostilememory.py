@@ -18,7 +18,7 @@ from pathlib import Path
 from attrs import frozen
 
 from gitopper_plugins.dulwich import DulwichPlugin
-from gitopper_plugins.dulwich.packs import FILES_IN_MEMORY, INDEX_MEMORY_BYTES, UNPACKED_BYTES
+from gitopper_plugins.dulwich.indexing import FILES_IN_MEMORY, INDEX_MEMORY_BYTES, UNPACKED_BYTES
 from libgitopper import Hooks
 from tests.proof.hostileground import LIMITS, MIB, Ground, Repository, Trial
 from tests.proof.table import Row

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from gitopper_plugins.dulwich.access import Access, without_userinfo
 from gitopper_plugins.dulwich.channel import Deadline
-from gitopper_plugins.dulwich.credentials import basic, without_userinfo
-from gitopper_plugins.dulwich.fetch import transport_for
+from gitopper_plugins.dulwich.credentials import basic
 from gitopper_plugins.dulwich.http import HttpTransport
 from gitopper_plugins.dulwich.layout import read_refs, store_path, write_refs
 from gitopper_plugins.dulwich.transport import (
@@ -18,6 +18,7 @@ from gitopper_plugins.dulwich.transport import (
     _ssh_argv,
     parse_ssh,
 )
+from gitopper_plugins.dulwich.ways import transport_for
 from libgitopper import Credentials
 
 STORES = Path("/stores")
@@ -74,7 +75,7 @@ def test_addresses_that_are_taken(upstream: str, kind: type) -> None:
 
 def test_host_that_looks_like_an_option_is_none() -> None:
     argv = _ssh_argv(
-        SshAddress(host="-oProxyCommand=evil", path="x; rm -rf /"), Credentials(), Deadline.after(9)
+        SshAddress(host="-oProxyCommand=evil", path="x; rm -rf /"), Access(), Deadline.after(9)
     )
     assert argv[-3:] == ["--", "-oProxyCommand=evil", "git-upload-pack 'x; rm -rf /'"]
 

@@ -21,7 +21,7 @@ from dulwich.pack import (
     write_pack_object,
 )
 
-from gitopper_plugins.dulwich import packs
+from gitopper_plugins.dulwich import indexing, packs
 from gitopper_plugins.dulwich.layout import create
 from gitopper_plugins.dulwich.objects import BLOB, Objects, TooLarge
 from gitopper_plugins.dulwich.packs import MAX_SMALL_PACKS, consolidate, receive
@@ -125,8 +125,8 @@ def test_large_pack_is_indexed_by_another_process(
     monkeypatch: pytest.MonkeyPatch,
     with_git: bool,
 ) -> None:
-    monkeypatch.setattr(packs, "LARGE_BYTES", 100)
-    monkeypatch.setattr(packs, "index_pack", lambda _: pytest.fail("indexed in this process"))
+    monkeypatch.setattr(indexing, "LARGE_BYTES", 100)
+    monkeypatch.setattr(indexing, "index_pack", lambda _: pytest.fail("indexed in this process"))
     blobs = similar(30, 1)
     data = packed_by_git(store, blobs)
     with monkeypatch.context() as patch:
@@ -261,18 +261,18 @@ def test_small_pack_that_stands_for_much_is_unpacked_by_another_process_within_l
     store: Path, monkeypatch: pytest.MonkeyPatch, git_is_there: bool
 ) -> None:
     if not git_is_there:
-        monkeypatch.setattr(packs.shutil, "which", lambda _: None)
-    monkeypatch.setattr(packs, "index_pack", lambda _: pytest.fail("indexed in this process"))
+        monkeypatch.setattr(indexing.shutil, "which", lambda _: None)
+    monkeypatch.setattr(indexing, "index_pack", lambda _: pytest.fail("indexed in this process"))
     receive(store, [bomb(20_000_000)], promisor=False)
-    monkeypatch.setattr(packs, "INDEX_MEMORY_BYTES", 60 << 20)
+    monkeypatch.setattr(indexing, "INDEX_MEMORY_BYTES", 60 << 20)
     with pytest.raises(GarbledError, match="60 MiB of memory are not enough for it"):
         receive(store, [bomb(400_000_000)], promisor=False, limits=Limits(file_bytes=1024))
     assert len(pack_files(store)) == 1
 
 
 def test_pack_that_takes_too_long_is_given_up(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packs, "LARGE_BYTES", 0)
-    monkeypatch.setattr(packs.shutil, "which", lambda _: None)  # Python takes longer to start
+    monkeypatch.setattr(indexing, "LARGE_BYTES", 0)
+    monkeypatch.setattr(indexing.shutil, "which", lambda _: None)  # Python takes longer to start
     with pytest.raises(GarbledError, match=r"0.001 s are not enough for it; see `timeout`"):
         receive(store, [packed(b"one")], promisor=False, timeout_seconds=0.001)
     assert not list(store.glob("scratch-*"))

@@ -16,9 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gitopper_plugins.dulwich import compare, patch, tree
-from gitopper_plugins.dulwich.fetch import transport_for
 from gitopper_plugins.dulwich.objects import Objects
 from gitopper_plugins.dulwich.store import SharedStore, View
+from gitopper_plugins.dulwich.ways import transport_for
 from libgitopper import (
     ChangeKind,
     CheckoutError,

@@ -13,11 +13,11 @@ from dulwich.pack import Pack
 
 from gitopper_plugins.dulwich import layout
 from gitopper_plugins.dulwich.channel import Deadline
+from gitopper_plugins.dulwich.failures import DeniedError, GarbledError, RefusedError, UnusableError
 from gitopper_plugins.dulwich.objects import TooLarge, size_in
 from gitopper_plugins.dulwich.packs import receive
-from gitopper_plugins.dulwich.pkt import GarbledError, RefusedError
-from gitopper_plugins.dulwich.protocol import Haves, pack_of
-from libgitopper import CommandError, Service, SourceError, StepError
+from gitopper_plugins.dulwich.protocol import Haves
+from libgitopper import AuthError, CommandError, Service, SourceError, StepError
 
 if TYPE_CHECKING:  # a store brings blobs in, too
     from gitopper_plugins.dulwich.store import SharedStore
@@ -46,19 +46,21 @@ def bring_blobs(store: SharedStore, blobs: Collection[ObjectID], service: Servic
         if (known := store.too_large.get(oid, 0)) > limits.file_bytes:
             raise TooLarge(oid, known, limits.file_bytes)
     source = service.source
+    reader = store.reader(source.fetch_user)
     deadline = Deadline.after(service.timeout_seconds)
     with explained(store.upstream, service.timeout_seconds):
         for start in range(0, len(missing), BLOBS_PER_REQUEST):
             wants = missing[start : start + BLOBS_PER_REQUEST]
             # No haves: a server that knows our commits takes their files for known, too.
-            with store.transport.session(source.credentials, deadline) as session:
-                chunks = pack_of(session, wants, Haves(), filtered=False)
+            with reader.exchange(source.credentials, deadline) as exchange:
+                chunks = exchange.pack(wants, Haves(), filtered=False)
                 receive(
                     store.path,
                     chunks,
                     promisor=layout.is_partial(store.path),
                     limits=limits,
                     timeout_seconds=service.timeout_seconds,
+                    indexer=reader.index,
                     judge=_judge(store, wants, limits.file_bytes),
                 )
     if missing := store.objects.missing(missing):
@@ -89,10 +91,8 @@ def explained(upstream: str, timeout_seconds: float) -> Iterator[None]:
             f"{upstream}: no complete answer within {timeout_seconds:g} s;"
             " see whether it can be reached from this host, or allow more time with `timeout`"
         ) from exc
-    except RefusedError as exc:
-        raise SourceError(f"{upstream}: it refuses: {exc}") from exc
-    except GarbledError as exc:
-        raise SourceError(f"{upstream}: {exc}") from exc
+    except (UnusableError, RefusedError, GarbledError) as exc:
+        raise _told(exc, upstream) from exc
     except http.client.HTTPException as exc:
         raise SourceError(f"{upstream}: the answer is cut short ({type(exc).__name__})") from exc
     except CommandError as exc:
@@ -101,6 +101,14 @@ def explained(upstream: str, timeout_seconds: float) -> Iterator[None]:
         raise
     except OSError as exc:
         raise SourceError(_about(exc, upstream)) from exc
+
+
+def _told(exc: UnusableError | RefusedError | GarbledError, upstream: str) -> SourceError:
+    if isinstance(exc, UnusableError):
+        kind = AuthError if isinstance(exc, DeniedError) else SourceError
+        return kind(str(exc), retryable=exc.retryable)
+    refused = "it refuses: " if isinstance(exc, RefusedError) else ""
+    return SourceError(f"{upstream}: {refused}{exc}")
 
 
 def _about(exc: OSError, upstream: str) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import http
 import http.client
+import os
 import ssl
 import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 
 from attrs import define, field, frozen
 
+from gitopper_plugins.dulwich.access import authorization, without_userinfo
 from gitopper_plugins.dulwich.channel import Channel, Deadline, dial
-from gitopper_plugins.dulwich.credentials import basic, without_userinfo
+from gitopper_plugins.dulwich.failures import UnusableError
 from gitopper_plugins.dulwich.pkt import readable
-from libgitopper import Credentials, SourceError
 
 __all__ = ["Connection", "Origin"]
 
@@ -34,7 +34,7 @@ class Origin:
         """The origin of `url`.
 
         Raises:
-            SourceError: it is no http URL.
+            UnusableError: it is no http URL.
         """
         try:
             parts = urllib.parse.urlsplit(url)
@@ -42,7 +42,7 @@ class Origin:
         except ValueError:
             scheme, host, port = "", None, None
         if scheme not in ("http", "https") or not host:
-            raise SourceError(f"{readable(without_userinfo(url))}: not an http address", retryable=False)
+            raise UnusableError(f"{readable(without_userinfo(url))}: not an http address", retryable=False)
         return cls(scheme, host, port or (443 if scheme == "https" else 80))
 
     @property
@@ -75,7 +75,7 @@ class Connection:
 
         Raises:
             OSError: it fails; also TimeoutError, and ssl.SSLError.
-            SourceError: the proxy refuses.
+            UnusableError: the proxy refuses.
         """
         proxy = _Proxy.of(origin)
         first = proxy.origin if proxy else origin
@@ -118,12 +118,16 @@ class _Proxy:
     @classmethod
     def of(cls, origin: Origin) -> _Proxy | None:
         """The proxy for `origin`, if the environment names one."""
+        if not any(name.lower().endswith("_proxy") for name in os.environ):
+            return None
+        import urllib.request
+
         url = urllib.request.getproxies_environment().get(origin.scheme)
         if not url or urllib.request.proxy_bypass(origin.netloc):
             return None
         url = url if "://" in url else f"http://{url}"
         userinfo = urllib.parse.urlsplit(url).netloc.rpartition("@")[0]
-        auth = basic(Credentials(userinfo=userinfo))
+        auth = authorization(urllib.parse.unquote(userinfo))
         return cls(Origin.of(url), {"Proxy-Authorization": auth} if auth else {})
 
 
@@ -140,6 +144,6 @@ def _tunnel(channel: Channel, origin: Origin, headers: Mapping[str, str]) -> Non
     with http.client.HTTPResponse(channel, method="CONNECT") as response:  # type: ignore[arg-type]
         response.begin()
         if response.status != http.HTTPStatus.OK:
-            raise SourceError(
+            raise UnusableError(
                 f"the proxy does not connect to {where}: {response.status} {readable(response.reason)}"
             )

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-import base64
-import re
+import os
 import urllib.parse
 
+from gitopper_plugins.dulwich.access import Access, authorization
 from libgitopper import AuthError, Credentials
 
-__all__ = ["TOKEN_USER", "basic", "without_userinfo"]
+__all__ = ["TOKEN_USER", "access", "basic"]
 
 TOKEN_USER = "x-access-token"  # noqa: S105 - a user name
 """The user name that goes with a token that stands alone: GitHub wants it, others take any."""
+
+
+def access(credentials: Credentials) -> Access:
+    """What a session shows of itself, with `credentials`.
+
+    Raises:
+        AuthError: a file of theirs can't be read, or is empty.
+    """
+    key = credentials.ssh_key
+    if key and not os.access(key, os.R_OK):
+        raise AuthError(f"ssh key {key} can't be read: check the path and its owner")
+    user = urllib.parse.unquote((credentials.userinfo or "").partition(":")[0])
+    return Access(
+        authorization=basic(credentials), user=user or None, ssh_key=None if key is None else str(key)
+    )
 
 
 def basic(credentials: Credentials) -> str | None:
@@ -20,13 +35,12 @@ def basic(credentials: Credentials) -> str | None:
     Raises:
         AuthError: the file can't be read, or is empty.
     """
-    pair = _from_file(credentials) or _from_userinfo(credentials)
-    return f"Basic {base64.b64encode(pair.encode()).decode()}" if pair else None
+    return authorization(_from_file(credentials) or _from_userinfo(credentials))
 
 
-def _from_file(credentials: Credentials) -> str | None:
+def _from_file(credentials: Credentials) -> str:
     if credentials.file is None:
-        return None
+        return ""
     try:
         with credentials.file.open(encoding="utf-8") as file:
             line = file.readline().strip()
@@ -40,13 +54,8 @@ def _from_file(credentials: Credentials) -> str | None:
     return line if ":" in line else f"{TOKEN_USER}:{line}"
 
 
-def _from_userinfo(credentials: Credentials) -> str | None:
+def _from_userinfo(credentials: Credentials) -> str:
     if not credentials.userinfo:
-        return None
+        return ""
     user, _, password = credentials.userinfo.partition(":")
     return f"{urllib.parse.unquote(user)}:{urllib.parse.unquote(password)}"
-
-
-def without_userinfo(url: str) -> str:
-    """`url` as it may be shown: without what stands before the ``@`` of its host."""
-    return re.sub(r"^(https?://)[^/?#]*@", r"\1", url)

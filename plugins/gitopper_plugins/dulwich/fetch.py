@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import urllib.parse
 from collections.abc import Collection, Mapping
 
 from dulwich.objects import ObjectID
@@ -13,42 +12,18 @@ from dulwich.refs import Ref, check_ref_format
 from gitopper_plugins.dulwich import layout
 from gitopper_plugins.dulwich.blobs import explained
 from gitopper_plugins.dulwich.channel import Deadline
-from gitopper_plugins.dulwich.credentials import without_userinfo
+from gitopper_plugins.dulwich.exchange import Exchange, Offer
+from gitopper_plugins.dulwich.failures import GarbledError
 from gitopper_plugins.dulwich.history import haves
-from gitopper_plugins.dulwich.http import HttpTransport
 from gitopper_plugins.dulwich.objects import TAG
 from gitopper_plugins.dulwich.packs import consolidate, receive
-from gitopper_plugins.dulwich.pkt import GarbledError
-from gitopper_plugins.dulwich.protocol import Session, ls_refs, pack_of
 from gitopper_plugins.dulwich.store import SharedStore, View
-from gitopper_plugins.dulwich.transport import CommandTransport, GitTransport, Transport, parse_ssh
+from gitopper_plugins.dulwich.ways import transport_for
 from libgitopper import FetchRequest, SourceError
 
 __all__ = ["fetch", "open_offline", "transport_for"]
 
 log = logging.getLogger(__name__)
-
-GIT_PORT = 9418
-
-
-def transport_for(upstream: str) -> Transport | None:
-    """The way to `upstream`; None when its kind of address is not known here."""
-    shown = without_userinfo(upstream)
-    try:
-        url = urllib.parse.urlsplit(upstream)
-        host, port, path = url.hostname, url.port, urllib.parse.unquote(url.path)
-        address = parse_ssh(upstream)
-    except ValueError:  # brackets without an end, a port that is no number
-        return None
-    if url.scheme in ("http", "https") and host:
-        return HttpTransport(upstream=shown)
-    if url.scheme == "git" and host:
-        return GitTransport(host=host, port=port or GIT_PORT, path=path)
-    if url.scheme == "file" and url.netloc in ("", "localhost"):
-        return CommandTransport(upstream=shown, path=path)
-    if upstream.startswith("/"):
-        return CommandTransport(upstream=shown, path=upstream)
-    return CommandTransport(upstream=shown, ssh=address) if address else None
 
 
 def open_offline(store: SharedStore, request: FetchRequest) -> View:
@@ -83,11 +58,13 @@ def fetch(store: SharedStore, request: FetchRequest) -> View:
         with store.exclusive(deadline):
             store.recover(branch)
             known = store.refs()
-            with store.transport.session(request.credentials, deadline) as session:
-                tips = ls_refs(session, request.branches)
+            reader = store.reader(request.fetch_user)
+            with reader.exchange(request.credentials, deadline) as exchange:
+                offer = exchange.offer(request.branches)
+                tips = offer.tips
                 if known is not None and tips == _chosen(known, request.branches):
                     return _view(store, tips, moved=False)
-                _bring_history(store, session, tips, known or {}, request)
+                _bring_history(store, exchange, offer, known or {}, request)
             moved = tips != _chosen(known or {}, request.branches)
             _record(store, request.branches, tips, known or {})
             return _view(store, tips, moved=moved)
@@ -109,15 +86,16 @@ def _view(store: SharedStore, tips: Mapping[str, ObjectID], *, moved: bool) -> V
 
 def _bring_history(
     store: SharedStore,
-    session: Session,
-    tips: Mapping[str, ObjectID],
+    exchange: Exchange,
+    offer: Offer,
     known: Mapping[str, ObjectID],
     request: FetchRequest,
 ) -> None:
+    tips = offer.tips
     wants = [tip for tip in dict.fromkeys(tips.values()) if not store.readable(tip)]
     if not wants:
         return
-    filtered = session.advertisement.filters
+    filtered = offer.filters
     if filtered:
         layout.mark_partial(store.path)
     elif not known:
@@ -125,13 +103,14 @@ def _bring_history(
     # The branches that moved come first: what they were is what is closest to what they are.
     near_first = sorted(known, key=lambda branch: known[branch] == tips.get(branch))
     offered = haves(store.objects, [known[branch] for branch in near_first])
-    chunks = pack_of(session, wants, offered, filtered=filtered)
+    chunks = exchange.pack(wants, offered, filtered=filtered)
     receive(
         store.path,
         chunks,
         promisor=layout.is_partial(store.path),
         limits=request.limits,
         timeout_seconds=request.timeout_seconds,
+        indexer=store.reader(request.fetch_user).index,
     )
     for branch, tip in tips.items():
         if store.objects.find(tip, TAG) is not None:

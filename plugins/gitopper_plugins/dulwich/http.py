@@ -15,12 +15,12 @@ from typing import BinaryIO, cast
 
 from attrs import define, field, frozen
 
+from gitopper_plugins.dulwich.access import Access, without_userinfo
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.connection import Connection, Origin
-from gitopper_plugins.dulwich.credentials import basic, without_userinfo
+from gitopper_plugins.dulwich.failures import DeniedError, UnusableError
 from gitopper_plugins.dulwich.pkt import readable
 from gitopper_plugins.dulwich.protocol import Advertisement, Session, read_advertisement
-from libgitopper import AuthError, Credentials, SourceError
 
 __all__ = ["HttpTransport"]
 
@@ -48,9 +48,9 @@ class HttpTransport:
     _lock: threading.Lock = field(factory=threading.Lock)
 
     @contextlib.contextmanager
-    def session(self, credentials: Credentials, deadline: Deadline) -> Iterator[Session]:
+    def session(self, access: Access, deadline: Deadline) -> Iterator[Session]:
         """See `Transport`. The connection is kept for the next session when this one ends well."""
-        talk = _Talk(upstream=self.upstream, authorization=basic(credentials), deadline=deadline)
+        talk = _Talk(upstream=self.upstream, authorization=access.authorization, deadline=deadline)
         talk.connection = self._take()
         try:
             session = _HttpSession(talk, self._known or self._learn(talk))
@@ -91,19 +91,19 @@ class HttpTransport:
                 _check(self.upstream, response)
                 kind = response.headers.get("Content-Type", "")
                 if kind.split(";")[0].strip() != "application/x-git-upload-pack-advertisement":
-                    raise SourceError(
+                    raise UnusableError(
                         f"{self.upstream}: this is no git repository over smart http"
                         f" (it answers with {readable(kind) or 'nothing of a known type'}); check the URL"
                     )
                 self._known = _Known(base=base, advertisement=read_advertisement(_stream(response)))
                 return self._known
-        raise SourceError(f"{self.upstream}: redirected more than {_MAX_REDIRECTS} times")
+        raise UnusableError(f"{self.upstream}: redirected more than {_MAX_REDIRECTS} times")
 
     def _redirected(self, url: str, location: str) -> str:
         target = urllib.parse.urljoin(url, location)
         base, found, _ = target.partition("/info/refs")
         if not found or (url.startswith("https:") and not target.startswith("https:")):
-            raise SourceError(
+            raise UnusableError(
                 f"{self.upstream}: redirected to {readable(without_userinfo(target))}; refused"
             )
         return without_userinfo(base)
@@ -116,12 +116,14 @@ def _check(upstream: str, response: http.client.HTTPResponse) -> None:
         case 200:
             return
         case 401 | 403:
-            raise AuthError(f"{said}; check the credentials, and that they may read this repository")
+            raise DeniedError(f"{said}; check the credentials, and that they may read this repository")
         case 404:
-            raise SourceError(f"{said}; check the URL (some servers say this when credentials are missing)")
+            raise UnusableError(
+                f"{said}; check the URL (some servers say this when credentials are missing)"
+            )
         case status if status in _REDIRECTS:
-            raise SourceError(f"{said} in the middle; set `upstream` to the new address")
-    raise SourceError(said)
+            raise UnusableError(f"{said} in the middle; set `upstream` to the new address")
+    raise UnusableError(said)
 
 
 @define(kw_only=True)

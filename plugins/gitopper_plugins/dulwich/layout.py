@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dulwich.objects import ObjectID, valid_hexsha
 
-from gitopper_plugins.dulwich.credentials import without_userinfo
+from gitopper_plugins.dulwich.access import without_userinfo
 from gitopper_plugins.dulwich.scratch import make_directory, replace_file, scratch, sync_filesystem
 
 __all__ = [

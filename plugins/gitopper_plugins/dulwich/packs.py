@@ -4,8 +4,7 @@ Each fetch brings one pack. A pack costs four open files, and each lookup asks e
 ones are merged now and then, in a way that copies each byte only a few times over the years
 (pack sizes grow geometrically, as with `git repack --geometric`).
 
-What upstream sends is not trusted. There is a limit to its size; and what would take much memory or time is
-indexed by another process, which has a limit of both.
+What upstream sends is not trusted: there is a limit to its size, and `indexing` knows how to look at it.
 
 The order of steps is git's: ``.pack``, ``.promisor``, and ``.idx`` last, since that makes the pack visible.
 """
@@ -15,42 +14,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
-import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 from dulwich.object_format import DEFAULT_OBJECT_FORMAT
-from dulwich.pack import Pack, PackData, UnresolvedDeltas, write_pack_index_v2
+from dulwich.pack import Pack
 
+from gitopper_plugins.dulwich import indexing
 from gitopper_plugins.dulwich.merging import merge
-from gitopper_plugins.dulwich.packentry import DamagedError, weight
-from gitopper_plugins.dulwich.pkt import GarbledError, readable
+from gitopper_plugins.dulwich.pkt import GarbledError
 from gitopper_plugins.dulwich.scratch import scratch, sync_directory
-from gitopper_plugins.dulwich.transport import git_environment
-from libgitopper import CommandError, Limits, run
+from libgitopper import Limits
 
-__all__ = ["SCRATCH", "consolidate", "drop_damaged", "index_pack", "receive"]
+__all__ = ["SCRATCH", "consolidate", "drop_damaged", "receive"]
 
 log = logging.getLogger(__name__)
 
 SCRATCH = "scratch-"
-# Above this, indexing is left to git, or to a process of its own: it would hold up our threads.
-LARGE_BYTES = 512 * 1024
-UNPACKED_BYTES = 8 * 1024 * 1024
-"""The same, for what a pack stands for when it is unpacked."""
 INDEX_TIMEOUT_SECONDS = 3600.0
-INDEX_MEMORY_BYTES = 256 * 1024 * 1024
-"""What indexing may take beside the files of a pack: git needs less than 100 bytes for each object."""
-FILES_IN_MEMORY = 4
-"""A delta, its base, and what they make; and one to spare."""
 MAX_SMALL_PACKS = 8
 SMALL_BYTES = 32 * 1024 * 1024
 _EMPTY_PACK_BYTES = 32
-# Larger files are hashed without being held in memory, unless they are deltas.
-_GIT_SETTINGS = ("core.bigFileThreshold=16m", "core.deltaBaseCacheLimit=32m", "pack.threads=2")
+Indexer: TypeAlias = Callable[[Path, Limits, float], None]
+"""Writes the index of a pack beside it; see `exchange.Reader.index`."""
 
 
 def receive(
@@ -60,6 +47,7 @@ def receive(
     promisor: bool,
     limits: Limits = Limits(),  # noqa: B008 - it is frozen
     timeout_seconds: float = INDEX_TIMEOUT_SECONDS,
+    indexer: Indexer = indexing.index,
     judge: Callable[[Pack], None] = lambda _: None,
 ) -> bool:
     """Take in the pack that `chunks` bring. It is there as a whole, or not at all.
@@ -70,6 +58,7 @@ def receive(
         promisor: whether the pack lacks objects on purpose.
         limits: how much may come, and how large a file may be.
         timeout_seconds: longest that indexing may take.
+        indexer: checks it, and writes its index.
         judge: raises to refuse the pack, once it is known what is in it.
 
     Returns:
@@ -85,10 +74,7 @@ def receive(
             size = _write(file, chunks, limits.fetch_bytes)
         if size <= _EMPTY_PACK_BYTES:
             return False
-        if size <= LARGE_BYTES and _weight(pack) <= UNPACKED_BYTES:
-            index_pack(pack)
-        else:
-            _index_elsewhere(store, pack, limits, timeout_seconds)
+        indexer(pack, limits, timeout_seconds)
         with Pack(str(pack.with_suffix("")), object_format=DEFAULT_OBJECT_FORMAT) as indexed:
             judge(indexed)
         _install(store, pack, promisor=promisor)
@@ -108,65 +94,6 @@ def _write(file: IO[bytes], chunks: Iterable[bytes], limit: int) -> int:
     file.flush()
     os.fsync(file.fileno())
     return size
-
-
-def _weight(pack: Path) -> int:
-    try:
-        return weight(pack.read_bytes(), UNPACKED_BYTES)
-    except DamagedError as exc:
-        raise GarbledError(f"the pack is damaged: {exc}") from exc
-
-
-def index_pack(pack: Path) -> None:
-    """Check `pack` and write its index beside it.
-
-    Raises:
-        GarbledError: it is damaged, or needs objects that it does not have.
-    """
-    try:
-        with PackData(pack, DEFAULT_OBJECT_FORMAT) as data:
-            data.check()
-            _write_index(pack, data.sorted_entries(), data.get_stored_checksum())
-    except (AssertionError, ValueError, BufferError, zlib.error, UnresolvedDeltas) as exc:
-        raise GarbledError(f"the pack is damaged: {type(exc).__name__}: {exc}") from exc
-    except Exception as exc:
-        if type(exc).__module__.partition(".")[0] != "dulwich":
-            raise
-        raise GarbledError(f"the pack is damaged: {type(exc).__name__}: {exc}") from exc
-
-
-def _index_elsewhere(store: Path, pack: Path, limits: Limits, timeout_seconds: float) -> None:
-    argv = [sys.executable, "-m", "gitopper_plugins.dulwich.packs", str(pack)]
-    if git := shutil.which("git"):
-        index = str(pack.with_suffix(".idx"))
-        settings = [part for setting in _GIT_SETTINGS for part in ("-c", setting)]
-        argv = [
-            git,
-            *settings,
-            f"--git-dir={store}",
-            "index-pack",
-            "--no-rev-index",
-            "-o",
-            index,
-            str(pack),
-        ]
-    memory = INDEX_MEMORY_BYTES + FILES_IN_MEMORY * limits.file_bytes
-    try:
-        done = run(argv, timeout_seconds=timeout_seconds, env=git_environment(), memory_bytes=memory)
-    except CommandError as exc:
-        why = str(exc) if exc.__cause__ else f"{timeout_seconds:g} s are not enough for it; see `timeout`"
-        raise GarbledError(f"the pack can't be indexed: {why}") from exc
-    if done.code:
-        words = done.output.strip().rpartition("\n")[2]
-        why = f"{memory >> 20} MiB of memory are not enough for it" if "emory" in words else readable(words)
-        raise GarbledError(f"the pack can't be indexed: {why or f'exit code {done.code}'}")
-
-
-def _write_index(pack: Path, entries: Sequence[tuple[bytes, int, int | None]], checksum: bytes) -> None:
-    with pack.with_suffix(".idx").open("wb") as file:
-        write_pack_index_v2(file, entries, checksum)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _install(store: Path, pack: Path, *, promisor: bool) -> str:
@@ -202,7 +129,7 @@ def consolidate(store: Path) -> bool:
     with scratch(store, SCRATCH) as aside:
         merged = aside / "merged.pack"
         rows, checksum = merge(chosen, merged)
-        _write_index(merged, rows, checksum)
+        indexing.write_index(merged.with_suffix(".idx"), rows, checksum)
         name = _install(store, merged, promisor=promisor)
     for base in chosen:
         if base.name != name:
@@ -254,7 +181,3 @@ def _delete(base: Path) -> None:
     for suffix in (".idx", ".rev", ".bitmap", ".promisor", ".pack"):
         with contextlib.suppress(FileNotFoundError):
             base.with_suffix(suffix).unlink()
-
-
-if __name__ == "__main__":
-    index_pack(Path(sys.argv[1]))

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from dulwich.protocol import pkt_line
+from gitopper_plugins.dulwich.failures import GarbledError, RefusedError
 
 __all__ = [
     "GarbledError",
@@ -21,14 +21,6 @@ __all__ = [
 
 
 _MAX_WORDS = 400
-
-
-class GarbledError(Exception):
-    """The server's answer ends early, or is not git's protocol."""
-
-
-class RefusedError(Exception):
-    """The server said no, in words of its own."""
 
 
 def readable(said: bytes | str) -> str:
@@ -59,7 +51,7 @@ _MAX_PACKET_BYTES = 65520
 
 def framed(*packets: bytes | Mark) -> bytes:
     """The packets as they go over the wire."""
-    return b"".join(p.value if isinstance(p, Mark) else pkt_line(p) for p in packets)
+    return b"".join(p.value if isinstance(p, Mark) else b"%04x%b" % (len(p) + 4, p) for p in packets)
 
 
 def read_packet(stream: BinaryIO) -> bytes | Mark:

@@ -7,13 +7,16 @@ sends a request and returns the stream of the answer.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from attrs import field, frozen
-from dulwich.objects import ObjectID, valid_hexsha
 
 from gitopper_plugins.dulwich.pkt import GarbledError, Mark, RefusedError, framed, read_packet, sideband
+
+if TYPE_CHECKING:  # a name for bytes; what is imported here, the fetcher has to carry
+    from dulwich.objects import ObjectID
 
 __all__ = ["Advertisement", "Haves", "Session", "ls_refs", "pack_of", "read_advertisement"]
 
@@ -23,6 +26,7 @@ HEADS = b"refs/heads/"
 MANY_BRANCHES = 64
 MOST_NAMES = 100_000
 """How many branches, or capabilities, a server may tell of."""
+_ID = re.compile(rb"[0-9a-f]{40}")
 _SHALLOW = "it is a shallow clone; releases show the full history, so name a full one as upstream"
 
 
@@ -119,9 +123,9 @@ def _check_format(capabilities: dict[bytes, bytes]) -> None:
 
 
 def _oid(text: bytes) -> ObjectID:
-    if len(text) != 40 or not valid_hexsha(text):
+    if not _ID.fullmatch(text):
         raise GarbledError("the answer is not git's protocol")
-    return ObjectID(text)
+    return cast("ObjectID", text)
 
 
 def ls_refs(session: Session, branches: Collection[str]) -> dict[str, ObjectID]:

@@ -14,6 +14,8 @@ from dulwich.objects import ObjectID
 from gitopper_plugins.dulwich import ancestry, history, layout
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.compare import compare, described
+from gitopper_plugins.dulwich.exchange import Reader
+from gitopper_plugins.dulwich.fetcher import Fetchers
 from gitopper_plugins.dulwich.objects import COMMIT, TREE, Entry, Objects
 from gitopper_plugins.dulwich.packs import SCRATCH, drop_damaged
 from gitopper_plugins.dulwich.patch import patch_of
@@ -40,6 +42,8 @@ class SharedStore:
     """Without credentials."""
     transport: Transport
     objects: Objects
+    fetchers: Fetchers = field(factory=Fetchers)
+    """The processes that fetch for this one; shared by all stores."""
     too_large: dict[ObjectID, int] = field(factory=dict)
     """Files that upstream sent and that were refused, with their size in bytes."""
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -64,6 +68,14 @@ class SharedStore:
 
     def _busy(self, who: str) -> SourceError:
         return SourceError(f"{self.upstream}: {who} took all the time that this fetch had")
+
+    def reader(self, fetch_user: str | None) -> Reader:
+        """Who reads what upstream sends, so that no hole in what reads it is one in us.
+
+        Raises:
+            UnusableError: it can't be set up.
+        """
+        return self.fetchers.reader(fetch_user, self.upstream, self.transport)
 
     def refuse(self, oid: ObjectID, size: int) -> None:
         """Remember that `oid` was too large to be kept."""

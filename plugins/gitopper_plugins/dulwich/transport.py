@@ -19,10 +19,11 @@ from typing import BinaryIO, Protocol
 
 from attrs import define, frozen
 
+from gitopper_plugins.dulwich.access import Access
 from gitopper_plugins.dulwich.channel import Channel, Deadline, dial
+from gitopper_plugins.dulwich.failures import DeniedError, UnusableError
 from gitopper_plugins.dulwich.pkt import GarbledError, Mark, framed, readable
 from gitopper_plugins.dulwich.protocol import Advertisement, Session, read_advertisement
-from libgitopper import AuthError, Credentials, SourceError, spawn
 
 __all__ = ["CommandTransport", "GitTransport", "SshAddress", "Transport", "git_environment", "parse_ssh"]
 
@@ -40,13 +41,11 @@ _LOCAL_VARIABLES = (
 class Transport(Protocol):
     """A way to one upstream, for any number of sessions, from any thread."""
 
-    def session(
-        self, credentials: Credentials, deadline: Deadline
-    ) -> contextlib.AbstractContextManager[Session]:
+    def session(self, access: Access, deadline: Deadline) -> contextlib.AbstractContextManager[Session]:
         """Connect, and read what the server says of itself.
 
         Raises:
-            SourceError: the server can't be reached, or is none; also AuthError.
+            UnusableError: the server can't be reached, or is none; also DeniedError.
             OSError: the network failed; TimeoutError when the deadline passed.
             GarbledError: what it says is not git's protocol.
             RefusedError: it said no.
@@ -96,7 +95,7 @@ class GitTransport:
     path: str
 
     @contextlib.contextmanager
-    def session(self, credentials: Credentials, deadline: Deadline) -> Iterator[Session]:  # noqa: ARG002
+    def session(self, access: Access, deadline: Deadline) -> Iterator[Session]:  # noqa: ARG002
         """See `Transport`."""
         where = f"{self.host}:{self.port}"
         hello = f"git-upload-pack {self.path}\0host={where}\0\0version=2\0".encode()
@@ -143,9 +142,12 @@ class CommandTransport:
     path: str = ""
 
     @contextlib.contextmanager
-    def session(self, credentials: Credentials, deadline: Deadline) -> Iterator[Session]:
+    def session(self, access: Access, deadline: Deadline) -> Iterator[Session]:
         """See `Transport`."""
-        argv = _ssh_argv(self.ssh, credentials, deadline) if self.ssh else _upload_pack_argv(self.path)
+        argv = _ssh_argv(self.ssh, access, deadline) if self.ssh else _upload_pack_argv(self.path)
+        # Not above: the fetcher has to do with a library of some megabytes only if an upstream takes ssh.
+        from libgitopper import spawn
+
         # One socket for both directions: then deadlines work as they do for a network connection.
         ours, theirs = socket.socketpair()
         # In memory: `tempfile` first tries out a directory, and leaves that file when it is killed there.
@@ -168,34 +170,32 @@ class CommandTransport:
     def close(self) -> None:
         """Nothing is kept."""
 
-    def _explained(self, said: str, exc: Exception) -> SourceError:
+    def _explained(self, said: str, exc: Exception) -> UnusableError:
         words = [readable(line) for line in said.splitlines() if line.strip()]
         what = "; ".join(words[-3:]) or str(exc)
         if "Permission denied" in said and self.ssh:
             hint = "check `ssh_key`, and that the upstream knows its public half"
-            return AuthError(f"{self.upstream}: ssh was refused: {what}; {hint}")
+            return DeniedError(f"{self.upstream}: ssh was refused: {what}; {hint}")
         if "Host key verification failed" in said and self.ssh:
             hint = (
                 f"add the key of {self.ssh.host} to /etc/ssh/ssh_known_hosts (ssh-keyscan shows it;"
                 " compare it with what the host's owner tells)"
             )
-            return AuthError(f"{self.upstream}: its host key is not known or has changed; {hint}")
-        return SourceError(f"{self.upstream}: {what}")
+            return DeniedError(f"{self.upstream}: its host key is not known or has changed; {hint}")
+        return UnusableError(f"{self.upstream}: {what}")
 
 
-def _ssh_argv(address: SshAddress, credentials: Credentials, deadline: Deadline) -> list[str]:
+def _ssh_argv(address: SshAddress, access: Access, deadline: Deadline) -> list[str]:
     argv = shlex.split(os.environ.get("GIT_SSH_COMMAND", "")) or ["ssh"]
     seconds = max(1, int(deadline.remaining()))
     argv += ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={seconds}", "-o", "SendEnv=GIT_PROTOCOL"]
-    if credentials.ssh_key:
-        if not os.access(credentials.ssh_key, os.R_OK):
-            raise AuthError(f"ssh key {credentials.ssh_key} can't be read: check the path and its owner")
-        argv += ["-i", str(credentials.ssh_key), "-o", "IdentitiesOnly=yes"]
+    if access.ssh_key:
+        argv += ["-i", access.ssh_key, "-o", "IdentitiesOnly=yes"]
+    if access.known_hosts:
+        argv += ["-o", f"UserKnownHostsFile={access.known_hosts}"]
     if address.port:
         argv += ["-p", str(address.port)]
-    user = address.user
-    if user is None and credentials.userinfo:
-        user = urllib.parse.unquote(credentials.userinfo.partition(":")[0])
+    user = address.user or access.user
     where = f"{user}@{address.host}" if user else address.host
     # "--": a host that begins with a dash is no option.
     return [*argv, "--", where, f"git-upload-pack {shlex.quote(address.path)}"]
