@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import gmtime, strftime
 
@@ -20,6 +20,8 @@ __all__ = ["check_signature"]
 _WORDS = {Kind.SSH: "ssh", Kind.OPENPGP: "OpenPGP"}
 _PACKAGES = {"ssh-keygen": "openssh-client (Debian) or openssh", "gpgv": "gpgv (Debian) or gnupg"}
 _NAMESPACE = "git"
+_NO_HOME = "/nonexistent"
+"""As users without a home have it: no settings, and no keys but those that are named."""
 
 # Of the status lines of gpgv, those that pronounce a judgement. See doc/DETAILS of GnuPG.
 _JUDGEMENTS = ("GOODSIG", "EXPSIG", "EXPKEYSIG", "REVKEYSIG", "BADSIG", "ERRSIG")
@@ -51,34 +53,31 @@ def check_signature(signed: SignedCommit, trust: Trust, deadline: Deadline) -> N
         raise RefusedCommit(
             f"is signed with {_WORDS[signed.kind]}, and there are keys for {_WORDS[has]} only"
         )
-    with tempfile.TemporaryDirectory(prefix="gitopper-verify-") as directory:  # mode 0700
-        work = _Work(directory=Path(directory), signed=signed, keys=keys, deadline=deadline)
-        work.write()
+    with _in_memory(signed.payload) as payload, _in_memory(signed.signature) as signature:
+        work = _Work(signed=signed, payload=payload, signature=signature, keys=keys, deadline=deadline)
         _CHECKS[signed.kind](work)
+
+
+@contextlib.contextmanager
+def _in_memory(data: bytes) -> Iterator[Path]:
+    """Give `data` a path while the block runs, without a file that a killed daemon would leave behind."""
+    descriptor = os.memfd_create("gitopper-verify")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        # Whoever opens it has a position of its own in it, the beginning.
+        yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
 
 
 @frozen(kw_only=True)
 class _Work:
-    """One signature to be judged, in files of its own."""
+    """One signature to be judged."""
 
-    directory: Path
     signed: SignedCommit
+    payload: Path
+    signature: Path
     keys: Path
     deadline: Deadline
-
-    @property
-    def payload(self) -> Path:
-        return self.directory / "payload"
-
-    @property
-    def signature(self) -> Path:
-        return self.directory / "signature"
-
-    def write(self) -> None:
-        """Write the files; for nobody else to read."""
-        for path, data in ((self.payload, self.signed.payload), (self.signature, self.signed.signature)):
-            path.touch(0o600)
-            path.write_bytes(data)
 
     def run(self, program: str, *arguments: str) -> Completed:
         """Run `program` with the payload as its input.
@@ -108,7 +107,7 @@ class _Work:
     def _environment(self) -> Mapping[str, str]:
         """Nobody's own configuration has a say; and times are UTC, in and out."""
         path = os.environ.get("PATH", os.defpath)
-        return {"PATH": path, "HOME": str(self.directory), "TZ": "UTC", "LC_ALL": "C"}
+        return {"PATH": path, "HOME": _NO_HOME, "TZ": "UTC", "LC_ALL": "C"}
 
 
 def _check_ssh(work: _Work) -> None:
@@ -153,8 +152,9 @@ def _first_line(text: str) -> str:
 def _check_openpgp(work: _Work) -> None:
     """By what gpgv states, never by its exit code alone: that is 0 for a key that was revoked, too."""
     files = str(work.signature), str(work.payload)
-    home = str(work.directory)
-    judged = work.run("gpgv", "--homedir", home, "--keyring", str(work.keys), "--status-fd", "1", *files)
+    judged = work.run(
+        "gpgv", "--homedir", _NO_HOME, "--keyring", str(work.keys), "--status-fd", "1", *files
+    )
     status = [line.split(" ")[1:] for line in judged.output.splitlines() if line.startswith("[GNUPG:] ")]
     if why := _why_not_openpgp(status, judged, work.keys):
         raise RefusedCommit(why)

@@ -286,7 +286,7 @@ def test_more_commits_than_can_be_verified_are_refused_with_a_way_out(
     assert "take `verify` from the config" in text
 
 
-def test_files_for_the_programs_are_private_and_do_not_stay(
+def test_what_the_programs_read_is_never_on_a_disk(
     host: VerifyingHost, bob: GpgKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.trust(bob.home.export(tmp_path / "keyring", bob))
@@ -296,12 +296,12 @@ def test_files_for_the_programs_are_private_and_do_not_stay(
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     seen = tmp_path / "seen"
-    look = f'stat -c "%a %F" "{scratch}"/* "{scratch}"/*/* > "{seen}"'
+    look = f'ls -A "{scratch}" >> "{seen}"'
     for name in ("ssh-keygen", "gpgv"):
         Program.install(tmp_path, name, monkeypatch, look)
     assert host.ask(accepted=accepted)
     assert host.ask()
-    assert seen.read_text().splitlines() == ["700 directory", "600 regular file", "600 regular file"]
+    assert seen.read_text() == ""
     assert not list(scratch.iterdir())
 
 
