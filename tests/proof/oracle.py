@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from libgitopper import Deploy, Result
-from tests.proof.points import descendants
-from tests.proof.victim import NAME, Host
+from tests.proof.heldup import descendants
+from tests.proof.victim import BESIDE, NAME, Host
 from tests.support.upstream import ENVIRONMENT
 
 __all__ = ["Findings", "differences", "look", "torn"]
@@ -28,13 +28,18 @@ _NOT_THE_HOSTS = ("upstreams", "upstreams-fleet-work", "reloads")
 _PACK = re.compile(r"pack-[0-9a-f]{40}\.(\w+)")
 
 
-def torn(host: Host, versions: Sequence[str | None], places: Sequence[str]) -> list[str]:
+def torn(
+    host: Host, versions: Sequence[str | None], places: Sequence[str], beside: Sequence[str | None] = ()
+) -> list[str]:
     """Return what is wrong with what the service sees: each path has to show one of `versions`, whole.
 
     None among them: it may have nothing, as before its first deploy. Of several `places` one is
-    enough. Where a link publishes all of them at once, all paths show the same version.
+    enough. Where a link publishes all of them at once, all paths show the same version. `beside` is
+    the same for the service beside it.
     """
     wrong, seen = [], {}
+    if beside and (what := _beside(host)) not in beside:
+        wrong.append(f"etc/{BESIDE} shows {what}")
     for link in host.locals():
         paths = [host.locals(place)[link] for place in places]
         shown = {str(path): _version(path) for path in paths}
@@ -57,6 +62,8 @@ def look(host: Host, code: int) -> Findings:
             "exit code": code,
             "processes left": left,
             "shown": {local.name: _shown(local) for local in host.locals().values()},
+            "shown beside": _beside(host),
+            "deployed beside": sorted(other.service.name for other in state.all_deployed()),
             "live release": (host.home / "mount" / NAME).resolve().name,
             "deployed": deployed and (deployed.revision, deployed.release, deployed.service.placement),
             "attempt": state.attempt(NAME),
@@ -69,6 +76,7 @@ def look(host: Host, code: int) -> Findings:
     return {
         **found,
         "heads": dict(_heads(host)),
+        "owners": sorted(_owners(host)),
         "git status": _git_status(host),
         "files": files,
         "half packs": sorted(_half_packs(host.home)),
@@ -77,9 +85,9 @@ def look(host: Host, code: int) -> Findings:
     }
 
 
-def differences(expected: Findings, found: Findings) -> list[str]:
-    """Return what differs, one line for each thing."""
-    differing = [name for name in expected if expected[name] != found[name]]
+def differences(expected: Findings, found: Findings, apart: Collection[str] = ()) -> list[str]:
+    """Return what differs, one line for each thing, `apart` from some."""
+    differing = [name for name in expected if expected[name] != found[name] and name not in apart]
     return [f"{name}: {_told(expected[name], found[name])}" for name in differing]
 
 
@@ -113,6 +121,19 @@ def _shown(local: Path) -> Mapping[str, str] | None:
         return {name: (local / name).read_text().strip() for name in sorted(_walk(local))} or None
     text = local.read_text().strip() if local.exists() else ""
     return {"": text} if text else None
+
+
+def _beside(host: Host) -> str | None:
+    """What the service beside it has in its one file; what there is instead; or None for nothing."""
+    shown = _shown(host.home / "etc" / BESIDE)
+    return shown["conf"] if shown and list(shown) == ["conf"] else shown and str(shown)
+
+
+def _owners(host: Host) -> set[tuple[int, int]]:
+    """Owners and groups of what the service shows."""
+    tops = [local.resolve() for local in host.locals().values()]
+    paths = [Path(at, name) for top in tops for at, _, names in os.walk(top) for name in names]
+    return {(path.stat().st_uid, path.stat().st_gid) for path in (*tops, *paths) if path.exists()}
 
 
 def _version(local: Path) -> str | None:
@@ -182,4 +203,4 @@ def _git_status(host: Host) -> str:
 def _mounts(home: Path) -> list[tuple[str, str]]:
     """What is mounted below `home`, and where."""
     lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return [(line[3], line[4]) for line in lines if line[4].startswith(f"{home}/")]
+    return sorted((line[3], line[4]) for line in lines if line[4].startswith(f"{home}/"))

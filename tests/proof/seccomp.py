@@ -47,7 +47,10 @@ _NAMES: Final = {number: name for name, number in NUMBERS.items()}
 _SECCOMP: Final = 317 if platform.machine() == "x86_64" else 277
 _SET_MODE_FILTER, _NEW_LISTENER, _NO_NEW_PRIVS = 1, 1 << 3, 38
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
-_LOAD_NUMBER, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_LOAD, _JUMP_IF_EQUAL, _JUMP_IF_ANY, _RETURN = 0x20, 0x15, 0x45, 0x06
+_NUMBER_AT, _ARGUMENTS_AT = 0, 16
+_FLAGS: Final = {"open": 1, "openat": 2}
+_WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101
 _CONTINUE = 1
 _NOTICE: Final = struct.Struct("=QIIiIQ6Q")
@@ -65,8 +68,10 @@ class Notification:
     arguments: tuple[int, ...]
 
 
-def install(names: Collection[str]) -> int:
+def install(names: Collection[str], *, reading: bool = True) -> int:
     """Have the calls `names` of this process, and of all that come of it, wait; return the listener.
+
+    With `reading` off, files that are opened for nothing else are not among them.
 
     Raises:
         OSError: the kernel is older, or a supervisor of this kind is there already.
@@ -74,8 +79,11 @@ def install(names: Collection[str]) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     if os.geteuid() != 0 and libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
-    numbers = [NUMBERS[name] for name in names]
-    program = [_instruction(_LOAD_NUMBER, 0)]
+    program = [_instruction(_LOAD, _NUMBER_AT)]
+    opening = () if reading else [name for name in _FLAGS if name in names]
+    for name in opening:
+        program += _only_writing(name)
+    numbers = [NUMBERS[name] for name in names if name not in opening]
     # One comparison each, and at its hit a jump to the last instruction.
     program += [_instruction(_JUMP_IF_EQUAL, n, len(numbers) - at) for at, n in enumerate(numbers)]
     program += [_instruction(_RETURN, _ALLOW), _instruction(_RETURN, _NOTIFY)]
@@ -87,8 +95,20 @@ def install(names: Collection[str]) -> int:
     return listener
 
 
-def _instruction(code: int, value: int, jump: int = 0) -> bytes:
-    return struct.pack("=HBBI", code, jump, 0, value)
+def _only_writing(name: str) -> list[bytes]:
+    """The instructions for a call that opens a file: other calls go on behind them."""
+    # The lower half of the argument: that comes first on machines of either kind.
+    block = [
+        _instruction(_LOAD, _ARGUMENTS_AT + 8 * _FLAGS[name]),
+        _instruction(_JUMP_IF_ANY, _WRITING, 0, 1),
+        _instruction(_RETURN, _NOTIFY),
+        _instruction(_RETURN, _ALLOW),
+    ]
+    return [_instruction(_JUMP_IF_EQUAL, NUMBERS[name], 0, len(block)), *block]
+
+
+def _instruction(code: int, value: int, jump: int = 0, otherwise: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, jump, otherwise, value)
 
 
 def receive(listener: int) -> Notification | None:

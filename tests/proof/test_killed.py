@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.proof.heldup import Whom, adopt_orphans, start
 from tests.proof.killed import prove, spread
 from tests.proof.oracle import differences, look, torn
-from tests.proof.points import adopt_orphans, start
 from tests.proof.scenes import SCENES
 from tests.proof.victim import Host
 from tests.support.namespace import in_child
@@ -19,20 +20,22 @@ in_a_process_of_its_own = partial(in_child, prepare=adopt_orphans)
 
 
 @pytest.mark.parametrize(
-    ("name", "publish", "alone", "number"),
+    ("name", "publish", "whom", "number"),
     [
-        ("first start", "symlink", False, 4),
-        ("deploy", "symlink", True, 4),
-        ("taken back", "symlink", False, 5),
-        ("rollback", "symlink", False, 3),
-        pytest.param("deploy", "bind", False, 5, marks=pytest.mark.root),
-        pytest.param("moved by the config", "bind", False, 3, marks=pytest.mark.root),
+        ("first start", "symlink", Whom.ALL, 3),
+        ("deploy", "symlink", Whom.DAEMON, 3),
+        ("deploy over http", "symlink", Whom.CHILD, 2),
+        ("taken back", "symlink", Whom.ALL, 3),
+        ("asked to freeze", "symlink", Whom.ALL, 2),
+        ("asked to roll back", "symlink", Whom.ALL, 2),
+        pytest.param("deploy", "bind", Whom.ALL, 3, marks=pytest.mark.root),
+        pytest.param("loaded: one moves, one goes", "bind", Whom.ALL, 2, marks=pytest.mark.root),
     ],
 )
 def test_killed_at_some_moment_it_ends_where_it_would_have(
-    name: str, publish: str, alone: bool, number: int
+    name: str, publish: str, whom: Whom, number: int
 ) -> None:
-    row = prove(BY_NAME[name], publish, lambda count: spread(number, count), alone=alone)
+    row = prove(BY_NAME[name], publish, lambda count: spread(number, count), whom=whom)
     assert not row.failures, "\n".join(row.failures)
     assert row.points == number
 
@@ -56,6 +59,37 @@ def test_every_call_that_changes_something_is_a_point(tmp_path: Path) -> None:
 def test_a_call_before_which_it_is_killed_is_not_made(tmp_path: Path) -> None:
     killed = start(lambda: (tmp_path / "made").mkdir() or 0, kill_at=1)
     assert killed.killed
+    assert not (tmp_path / "made").exists()
+
+
+@in_a_process_of_its_own
+def test_it_is_looked_at_before_each_call(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def body() -> int:
+        path.write_text("half")
+        path.write_text("whole")
+        return 0
+
+    def torn_now() -> list[str]:
+        return ["half"] if path.exists() and path.read_text() == "half" else []
+
+    [seen] = start(body, watch=torn_now).seen
+    assert seen.startswith("before 3: openat ")
+
+
+@in_a_process_of_its_own
+def test_a_child_alone_is_killed_and_the_daemon_goes_on(tmp_path: Path) -> None:
+    def body() -> int:
+        child = os.fork()
+        if child == 0:
+            (tmp_path / "made").mkdir()
+            os._exit(0)
+        return -os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    ended = start(body, kill_at=1, whom=Whom.CHILD)
+    assert (ended.killed, ended.code) == (True, 9)
+    assert [point.call for point in ended.points] == ["mkdir"]
     assert not (tmp_path / "made").exists()
 
 

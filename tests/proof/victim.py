@@ -1,4 +1,4 @@
-"""A host in one directory, with a gitopperd that is run once and may be killed meanwhile.
+"""A host in one directory, with a gitopperd that may be killed while it runs.
 
 The daemon is the real one, from its command line on; only the start of the interpreter is saved: it is
 forked from a process that has imported it. What the reload command sees, it writes down.
@@ -7,26 +7,35 @@ forked from a process that has imported it. What the reload command sees, it wri
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from attrs import frozen
 
 from gitopperd.main import main
 from libgitopper import Config, Service, StateStore, load_config
-from tests.proof.points import Run, start
+from tests.proof.heldup import HeldUp, Run, Whom, start
 from tests.support.upstream import Upstream
 
-__all__ = ["FILES", "NAME", "Host"]
+__all__ = ["BESIDE", "FILES", "NAME", "Host", "Watch"]
 
 NAME = "web"
 FILES = ("web/etc/a", "web/etc/sub/b", "web/main.conf")
 """What a version of the service consists of: each holds the name of the version."""
+BESIDE = "app"
+"""The service beside it, where the configuration has one: a directory, the same in every version."""
+SETTINGS = "conf/gitopper.toml"
+"""The configuration in the repository, where the daemon gets it from there."""
+
+Watch = Callable[[], Sequence[str]]
+"""Looks at the host, and returns what is wrong."""
 
 CONFIG = """\
 [global]
@@ -34,7 +43,7 @@ upstream = "{upstream}"
 mount    = "{home}/mount"
 publish  = "{publish}"
 command  = ["/bin/sh", "{home}/reload.sh"]
-interval = "1s"
+interval = "1h"
 timeout  = "10s"
 
 [[services]]
@@ -50,7 +59,10 @@ dirs    = [
 
 RELOAD = """\
 # Which flip of the link this reload is for, and what there is to see.
-echo "$(stat -c '%i %z' {home}/mount/web) $(cat {home}/{etc}/web.conf)" >> {home}/reloads
+set -e
+flip=$(stat -c '%i %z' {home}/mount/web)
+seen=$(cat {home}/{etc}/web.conf)
+echo "$flip $seen" >> {home}/reloads
 """
 
 
@@ -62,6 +74,8 @@ class Host:
     publish: str = "symlink"
     address: str = ""
     """Where its upstream is; empty for the file system."""
+    bootstrap: bool = False
+    """The daemon gets its configuration from the repository."""
 
     @property
     def upstream(self) -> Upstream:
@@ -72,6 +86,11 @@ class Host:
     def log(self) -> Path:
         """What the daemon says; beside the host, since it is no part of what is proven."""
         return self.home.with_name(f"{self.home.name}.log")
+
+    @property
+    def socket(self) -> Path:
+        """Where the daemon answers."""
+        return self.home / "socket"
 
     @property
     def state(self) -> StateStore:
@@ -93,23 +112,26 @@ class Host:
 
     def make(self) -> None:
         """Make the host, with an upstream that has nothing yet."""
-        (self.home / "tmp").mkdir(parents=True)
+        for name in ("tmp", "bin"):
+            (self.home / name).mkdir(parents=True)
         self.upstream.path.parent.mkdir()
         Upstream.create(self.upstream.path.parent)
         self.configure()
 
-    def configure(self, *more: str, etc: str = "etc") -> None:
-        """Write the configuration of the service, with the lines `more`."""
+    def configure(self, *more: str, etc: str = "etc", publish: str = "") -> str:
+        """Write the configuration of the service, with the lines `more`, and return it."""
         text = CONFIG.format(
-            home=self.home, upstream=self.address or self.upstream.url, publish=self.publish, etc=etc,
-            more="\n".join(more).format(home=self.home),
+            home=self.home, upstream=self.address or self.upstream.url, publish=publish or self.publish,
+            etc=etc, more="\n".join(more).format(home=self.home),
         )  # fmt: skip
         (self.home / "gitopper.toml").write_text(text)
         (self.home / "reload.sh").write_text(RELOAD.format(home=self.home, etc=etc))
+        return text
 
     def commit(self, version: str, **others: str) -> str:
         """Commit a version of the service, aside; it is upstream's once it is pushed."""
-        files = {**dict.fromkeys(FILES, f"{version}\n"), **others}
+        settings = {SETTINGS: self.configure()} if self.bootstrap else {}
+        files = {**dict.fromkeys(FILES, f"{version}\n"), f"{BESIDE}/conf": "app\n", **settings, **others}
         return self.upstream.commit(files, branch="aside")
 
     def keep(self, version: str, commit: str) -> None:
@@ -124,9 +146,21 @@ class Host:
         """Make a version the tip of the branch that the service follows."""
         (self.upstream.path / "refs/heads/main").write_text(f"{self.kept(version)}\n")
 
-    def once(self, *, kill_at: int = 0, alone: bool = False) -> Run:
-        """Run the daemon once; held up and counted, and killed before its call number `kill_at`."""
-        return start(self._daemon, kill_at=kill_at, alone=alone, silent=self.log)
+    def once(self, *, kill_at: int = 0, whom: Whom = Whom.ALL, watch: Watch | None = None) -> Run:
+        """Run the daemon once; held up and counted."""
+        body = partial(self._daemon, "--once")
+        return start(body, kill_at=kill_at, whom=whom, silent=self.log, watch=watch)
+
+    def serve(
+        self,
+        visit: Callable[[HeldUp], None],
+        *,
+        kill_at: int = 0,
+        whom: Whom = Whom.ALL,
+        watch: Watch | None = None,
+    ) -> Run:
+        """Run the daemon until the visitor ends it; held up and counted."""
+        return start(self._daemon, kill_at=kill_at, whom=whom, silent=self.log, watch=watch, visit=visit)
 
     def freely(self) -> int:
         """Run the daemon once, as anybody would; return its exit code."""
@@ -135,7 +169,7 @@ class Host:
             code = 111
             try:
                 os.setsid()
-                code = self._daemon()
+                code = self._daemon("--once")
             except BaseException:  # noqa: BLE001 - it must not return into the caller's code
                 traceback.print_exc()
             finally:
@@ -174,7 +208,7 @@ class Host:
 
     def locals(self, place: str = "") -> Mapping[str, Path]:
         """The paths of the service by what they show; in `place`, or where the config has them."""
-        found = {mapping.link: mapping.local for mapping in self.service.mappings}
+        found = _locals(self, (self.home / "gitopper.toml").read_text())
         return {link: self.home / place / path.name for link, path in found.items()} if place else found
 
     def reloads(self) -> list[str]:
@@ -182,23 +216,38 @@ class Host:
         path = self.home / "reloads"
         return path.read_text().splitlines() if path.exists() else []
 
-    def _daemon(self) -> int:
+    def _daemon(self, *options: str) -> int:
         """Be the daemon: the child of a fork, which ends with this."""
         with _own_surroundings(self.home, self.log):
-            root = [] if os.geteuid() == 0 else ["--no-root"]
-            where = ["--state-dir", f"{self.home}/state", "--socket", f"{self.home}/socket"]
             try:
-                main([*root, "-c", f"{self.home}/gitopper.toml", "-a", "127.0.0.1:0", *where, "--once"])
+                main([*self._arguments(), *options])
             except SystemExit as exc:
                 return exc.code if isinstance(exc.code, int) else 0
         return 0
+
+    def _arguments(self) -> Iterator[str]:
+        if os.geteuid() != 0:
+            yield "--no-root"
+        yield from ("-a", "127.0.0.1:0", "--state-dir", f"{self.home}/state", "--socket", f"{self.socket}")
+        if self.bootstrap:
+            folder, _, name = SETTINGS.partition("/")
+            yield from ("-U", self.upstream.url, "-B", "main", "-D", folder, "-c", name)
+            yield from ("-M", f"{self.home}/mount")
+        else:
+            yield from ("-c", f"{self.home}/gitopper.toml")
+
+
+@functools.lru_cache(maxsize=8)  # it is asked for at each call of a daemon
+def _locals(host: Host, _: str) -> Mapping[str, Path]:
+    return {mapping.link: mapping.local for mapping in host.service.mappings}
 
 
 @contextlib.contextmanager
 def _own_surroundings(home: Path, log: Path) -> Iterator[None]:
     """What an init system gives a daemon: an environment, and places for its output."""
     os.environ.clear()
-    os.environ.update(PATH="/usr/bin:/bin:/usr/sbin:/sbin", HOME=str(home), LC_ALL="C")
+    path = f"{home}/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    os.environ.update(PATH=path, HOME=str(home), LC_ALL="C")
     os.environ["TMPDIR"] = str(home / "tmp")
     tempfile.tempdir = None
     nothing = os.open("/dev/null", os.O_RDONLY)
