@@ -10,12 +10,15 @@ from libgitopper import Intent, IntentKind, Outcome, UnknownRevision
 from tests.proof.walkgit import PLAIN, File
 from tests.proof.walkhost import Crash
 from tests.proof.walkjudge import Judge
-from tests.proof.walkvalues import Setup, Wish
+from tests.proof.walkvalues import End, Setup, Standing, Wish, World
 
 __all__ = ["Walker"]
 
 ROUNDS = 3
 """Of passes, until all is at rest: what one service has to give up, another one takes in the next."""
+
+MOST = 1000
+"""More releases than a walk makes of a service."""
 
 TOUCHING = {"publish", "withdraw", "reload", "checkout"}
 OPEN = {"verify", "check", "reload", "health", "drift"}
@@ -58,6 +61,9 @@ class Walker(Judge):
 
     def configure(self, config: Mapping[str, Setup], crash_at: int | None = None) -> None:
         """Go over to another config: what it dropped is withdrawn."""
+        for name, setup in self.config.items():
+            older = self.host.state.releases(name, MOST)[setup.keep :]
+            self.let_go.setdefault(name, set()).update(release for release, _ in older)
         self.config = dict(config)
         self.host.steps.begin(crash_at, _crash)
         try:
@@ -163,9 +169,8 @@ class Walker(Judge):
         """Make a pass; at the step of that number, do something in the middle of it (crash, if nothing)."""
         host, setup = self.host, self.config[name]
         before, world = self.standing(name), self.world(name)
-        ends = list(self.model.ends(setup, before, world))
         host.steps.begin(at, action or _crash)
-        host.steps.witness = lambda step: self._witness(name, before, ends, step)
+        host.steps.witness = lambda step: self._witness(name, before, self._ends(name, before, world), step)
         history = host.state.deploys(name)
         outcome = None
         try:
@@ -174,6 +179,8 @@ class Walker(Judge):
             pass
         finally:
             host.steps.witness = lambda step: None
+        assert not self.breaches, self.breaches[0]
+        ends = self._ends(name, before, world)
         happened = at is not None and not host.steps.at
         host.steps.at = {}
         self._prune()
@@ -182,13 +189,16 @@ class Walker(Judge):
             self._compare(name, outcome, ends, world, before, history)
             return outcome
         self.counts["cut short" if outcome is None else "meddled with"] += 1
-        if action:
-            wish = self.standing(name).wish
-            ends += self.model.ends(setup, evolve(before, wish=wish), world)
         self._compare_loosely(name, before, ends)
         if outcome is None:
             self.restart()
         return outcome
+
+    def _ends(self, name: str, before: Standing, world: World) -> list[End]:
+        """Return the right ends of a pass, for what was wanted when it began and for what is wanted now."""
+        now = self.standing(name)
+        ends = list(self.model.ends(self.config[name], before, world))
+        return ends if now is before else [*ends, *self.model.ends(self.config[name], now, world)]
 
     def meddle(self, name: str, at: int, wish: Wish) -> None:
         """Make a pass; in the middle of it an operator wants something else."""

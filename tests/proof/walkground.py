@@ -34,6 +34,9 @@ class Ground:
         self.tips: dict[str, str] = {}
         self.reloads = True
         self.edited: dict[tuple[str, object], Path] = {}
+        self.let_go: dict[str, set[str]] = {}
+        """Releases, by service, that its config once had no more room for."""
+        self.breaches: list[str] = []
 
     def close(self) -> None:
         """Leave nothing."""
@@ -69,6 +72,9 @@ class Ground:
         if not kept and not self.counts["broken"]:
             self.counts["broken"] += 1
             print(f"broken, and the shortest walk to it is looked for: {what}", file=sys.stderr, flush=True)
+        if not kept:
+            self.breaches.append(what)
+        # In the middle of a pass this is one more error that the product survives: see `pass_`.
         assert kept, what
 
     def _adopt(self, name: str) -> Standing:

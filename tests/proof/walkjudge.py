@@ -8,12 +8,13 @@ from pathlib import Path
 
 from attrs import evolve
 
+from libgitopper import CheckError, HealthError, Outcome, Verb, derive
 from libgitopper import Mapping as Mapped
-from libgitopper import Outcome, Verb, derive
 from libgitopper.testing.git import ENVIRONMENT
 from tests.proof.walkgit import Files
 from tests.proof.walkground import Ground
 from tests.proof.walkhost import read
+from tests.proof.walkmodel import StandBy
 from tests.proof.walkvalues import End, Key, Placed, Setup, Standing, Wish, World
 
 __all__ = ["Judge"]
@@ -194,7 +195,10 @@ class Judge(Ground):
                 not [n for n in names if n.startswith(".new")], f"{name}: nothing half made: {names}"
             )
             kept = self.host.state.releases(name, setup.keep)
-            missing = [i for i, _ in kept if i not in names]
+            # What is there is to stay, from here on, as long as there is room for it.
+            let_go = self.let_go.setdefault(name, set())
+            let_go.difference_update(names)
+            missing = [i for i, _ in kept if i not in {*names, *let_go}]
             if outcome.error is None:
                 self.promise(not missing, f"{name}: what is to be kept is there: {missing} of {kept}")
 
@@ -205,9 +209,8 @@ def _kind(outcome: Outcome) -> object:
 
 def _known(error: type[Exception], outcome: Outcome) -> str:
     """Return the name of the error that was seen, where it is one of the kind that must be."""
-    if outcome.error and (isinstance(outcome.error, error) or issubclass(error, type(outcome.error))):
-        return type(outcome.error).__name__
-    return error.__name__
+    either = (CheckError, HealthError) if error is StandBy else error
+    return (type(outcome.error) if isinstance(outcome.error, either) else error).__name__
 
 
 def _placement(placed: Placed | None) -> tuple[object, tuple[Mapped, ...]] | None:
