@@ -214,3 +214,25 @@ def test_a_daemon_without_descriptors_tells_so_and_goes_on_when_there_are_some(t
             assert here.shown() == "new"
             assert "Traceback" not in daemon.text()
             assert "Too many open files" in daemon.text()
+
+
+def test_a_check_whose_own_program_lacks_descriptors_refuses_and_says_how_to_have_it_tried_again(
+    tmp_path: Path,
+) -> None:
+    with site(tmp_path / "site") as here:
+        enough = here.home / "enough"
+        check = f"test -e {enough} || ulimit -n 0; : < /dev/null"
+        here.configure(f'web: check = ["sh", "-c", "{check}"]')
+        enough.touch()
+        old = here.commit(text="old")
+        with here.daemon as daemon:
+            daemon.wait_for("web", "OK", old)
+            enough.unlink()
+            new = here.commit(text="new")
+            info = daemon.wait_for("web", "BROKEN", old, "Too many open files")["stateinfo"]
+            assert info.endswith("; not tried again before a change, or `do retry`")
+            assert here.shown() == "old"
+            enough.touch()
+            daemon.post("/do/retry/web")
+            daemon.wait_for("web", "OK", new)
+            assert here.shown() == "new"

@@ -166,7 +166,7 @@ class Walk(RuleBasedStateMachine):
         self.walker.unlink(name, which)
 
     @rule(what=st.sampled_from(["upstream gone", "upstream back", "reloads refused", "reloads taken",
-                                "an hour passes", "restart"]))  # fmt: skip
+                                "an hour passes", "the clock is set back", "restart"]))  # fmt: skip
     def something_happens(self, what: str) -> None:
         self.count(what)
         if what.startswith("upstream"):
@@ -176,7 +176,7 @@ class Walk(RuleBasedStateMachine):
         elif what == "restart":
             self.walker.restart()
         else:
-            self.host.clock += timedelta(hours=1)
+            self.host.clock += timedelta(hours=1 if what == "an hour passes" else -30)
 
     # The config
 
