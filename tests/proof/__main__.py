@@ -20,12 +20,14 @@ PARTS = {
     "failing": "tests.proof.failing",
     "walk": "tests.proof.walk",
     "hostile": "tests.proof.hostile",
+    "long": "tests.proof.long",
 }
 LASTS = {
     "killed": "about two hours on two cores; --spread N tries N points of each case",
     "failing": "two hours on two cores; --spread N tries N faults of each scene",
     "walk": "as long as --seconds, ten minutes by default",
     "hostile": "some minutes, and the fuzzer as long as --seconds",
+    "long": "as long as --minutes, ten by default, and the fetches; --services, --upstreams, --rate",
 }
 """How long each part takes with the options that it has by default, and what makes it shorter."""
 
