@@ -146,15 +146,17 @@ def next_live(service: Service, release: str) -> Iterator[Callable[[], bool]]:
     It returns whether that changed the link. All that can fail for lack of space is done first.
     """
     _clear_leftovers(service.live)
+    if live_id(service) == release:
+        # No link that nobody needs: if we crash while only mappings change, nobody clears it soon.
+        yield lambda: False
+        return
     made = _new_name(service.live)
     made.symlink_to(_target(service, release))
 
     def flip() -> bool:
-        changed = live_id(service) != release
-        if changed:
-            made.replace(service.live)
-            fsync(service.mount)
-        return changed
+        made.replace(service.live)
+        fsync(service.mount)
+        return True
 
     try:
         yield flip

@@ -164,6 +164,28 @@ def test_killed_at_every_moment_of_the_first_publish(hooks: Hooks, stage: Stage,
     assert moment > 2 * (3 * 2 + 3)
 
 
+@in_mount_namespace
+def test_killed_while_a_mapping_is_brought_back_it_leaves_nothing(hooks: Hooks, stage: Stage) -> None:
+    kernel("beneath", stage)
+    service = stage.service()
+    one = stage.release(service, "one")
+    hooks.publish(service, one)
+    moment, ended = 0, KILLED
+    while ended == KILLED:
+        mountapi.detach(service.mappings[0].local)
+
+        def killed() -> None:
+            kill_at(moment)  # noqa: B023 - run before the next turn
+            hooks.publish(service, one)
+
+        ended = os.waitstatus_to_exitcode(os.waitpid(fork(killed), 0)[1])
+        hooks.publish(service, one)
+        assert texts(service) == ["one"] * 3
+        assert names(service.mount) == [".gitopper", "web"], f"moment {moment}"
+        moment += 1
+    assert ended == 0
+
+
 @pytest.mark.parametrize("failing", ["clone", "attach_beneath", "attach_through_peer", "attach"])
 @in_mount_namespace
 def test_a_call_that_fails_for_the_last_mapping_changes_nothing(
