@@ -74,7 +74,12 @@ class Ours:
     """A daemon with its files in `home`; its polls come by webhook only, unless `interval` is given."""
 
     def __init__(
-        self, home: Path, services: Sequence[Followed], *, interval: str = NEVER, stamping: bool = False
+        self,
+        home: Path,
+        services: Sequence[Followed],
+        *,
+        interval: str = NEVER,
+        stamping: bool = False,
     ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
@@ -135,9 +140,9 @@ class Ours:
         """What it took so far, with its children."""
         return cpu_seconds(self.pid)
 
-    def revision(self, service: str) -> str:
-        """Return the commit that `service` is in line with."""
-        return str(self._daemon.service(service)["hash"])
+    def polls(self) -> float:
+        """Return how many polls and checkouts it has made."""
+        return self._daemon.metrics()["gitopper_machine_git_ops_total"]
 
     def push(self) -> float:
         """Tell it by webhook that something was pushed; return the Unix time before that."""

@@ -8,7 +8,7 @@ from tests.benchmarks.bench import Bench
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.rows_api import answers, answers_while_cloning, ctl
 from tests.benchmarks.rows_deploy import deploy_all, deploy_one
-from tests.benchmarks.rows_poll import idle_poll
+from tests.benchmarks.rows_poll import idle_poll, other_transports
 from tests.benchmarks.rows_rest import fleet, memory_at_rest, spread_of_polls
 from tests.benchmarks.rows_scale import scale_commits, scale_files, scale_services
 from tests.benchmarks.rows_start import cold_start, warm_start
@@ -18,6 +18,7 @@ __all__ = ["ROWS"]
 
 ROWS: Mapping[str, Callable[[Bench], Iterator[Figure]]] = {
     "idle-poll": idle_poll,
+    "transports": other_transports,
     "spread": spread_of_polls,
     "deploy-one": deploy_one,
     "deploy-all": deploy_all,

@@ -62,7 +62,7 @@ def _many(url: str, *, count: int, directories: int) -> list[Followed]:
 
 
 def _timed(bench: Bench, host: Ours, path: str) -> Iterator[Figure]:
-    requests, tails, rates, walls = bench.pick(1_000, 200, 5), [], [], []
+    requests, tails, rates, walls = bench.pick(200, 100, 5), [], [], []
     for _ in range(bench.rounds):
         client = Client(host.port)
         client.get(path)  # the connection and whatever is made once are no part of the rest
@@ -89,6 +89,7 @@ def answers_while_cloning(bench: Bench) -> Iterator[Figure]:
                 begun, client, ready = time.monotonic(), Client(host.port), threading.Event()
                 waiter = threading.Thread(target=_wait, args=(host, ready))
                 waiter.start()
+                client.get("/list/services")
                 while not ready.wait(0.005):
                     client.get("/list/services")
                 waiter.join()
@@ -115,7 +116,12 @@ def ctl(bench: Bench) -> Iterator[Figure]:
         Ours(stage.home / "ours", followed(stage.url, bench.services)) as host,
     ):
         host.start()
-        command = [BIN / "gitopperctl", "list", "services", f"@unix:{host.home}/gitopperd.sock"]
+        command: list[str | Path] = [
+            BIN / "gitopperctl",
+            "list",
+            "services",
+            f"@unix:{host.home}/gitopperd.sock",
+        ]
         environment = dict(os.environ)
         run_and_measure(command, env=environment)  # its byte code is there from now on
         spent = [run_and_measure(command, env=environment) for _ in range(4 * bench.rounds)]

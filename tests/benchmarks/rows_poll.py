@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests.benchmarks.bench import Bench, Stage
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.ours import Ours, followed
 from tests.benchmarks.theirs import Theirs
+from tests.support.gitserver import git_daemon, ssh_server
 
-__all__ = ["idle_poll"]
+__all__ = ["idle_poll", "other_transports"]
 
 SHORTEST = "1s"
 """The shortest interval that the configuration takes."""
@@ -27,7 +31,7 @@ def idle_poll(bench: Bench) -> Iterator[Figure]:
         with Ours(stage.home / "ours", services, interval=SHORTEST) as ours:
             ours.start()
             for _ in range(bench.rounds):
-                cpu, requests = polls(stage, ours, seconds=bench.pick(10, 5, 2))
+                cpu, requests = polls(stage, ours, seconds=bench.pick(10, 5, 1))
                 found["ours"].append(cpu * 1000)
                 found["requests"].append(requests)
                 ours.stop()  # it would poll on while the others are measured
@@ -40,6 +44,44 @@ def idle_poll(bench: Bench) -> Iterator[Figure]:
         name="CPU, against one ls-remote", unit="ms", ours=found["ours"], git=found["ls-remote"],
         note="git here is one `git ls-remote` for all services: the least that a script can do",
     )  # fmt: skip
+
+
+def other_transports(bench: Bench) -> Iterator[Figure]:
+    """One poll with nothing new by git:// and by ssh; git: a single ls-remote."""
+    with bench.stage(bench.config) as stage:
+        with git_daemon(stage.repository.parent) as port:
+            url = f"git://127.0.0.1:{port}/{stage.repository.name}"
+            yield from _polled_by(bench, stage.home / "git", "git://", url)
+        with (
+            ssh_server(stage.home / "sshd") as server,
+            _set("GIT_SSH_COMMAND", f"{server.command} -i {server.key}"),
+        ):
+            url = server.url(stage.repository)
+            yield from _polled_by(bench, stage.home / "ssh", "ssh", url)
+
+
+def _polled_by(bench: Bench, home: Path, name: str, url: str) -> Iterator[Figure]:
+    services, ours, git = followed(url, bench.services), [], []
+    theirs = Theirs(home, services)
+    with Ours(home / "ours", services, interval=SHORTEST) as host:
+        host.start()
+        for _ in range(bench.rounds):
+            polls_before, before = host.polls(), host.cpu_seconds()
+            time.sleep(bench.pick(10, 5, 2))
+            spent = host.cpu_seconds() - before
+            ours.append(1000 * spent / (host.polls() - polls_before))
+            git.append(1000 * theirs.ls_remote().cpu_seconds)
+    yield Figure(name=f"CPU, {name}", unit="ms", ours=ours, git=git)
+
+
+@contextlib.contextmanager
+def _set(name: str, value: str) -> Iterator[None]:
+    """Have a variable in the environment of whatever is started in the block."""
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def polls(stage: Stage, ours: Ours, *, seconds: float) -> tuple[float, float]:

@@ -87,7 +87,7 @@ def _cost(bench: Bench, setting: Setting) -> tuple[list[float], list[float]]:
         services, home = followed(stage.url, setting.services), stage.home / "ours"
         with Ours(home, services, interval=SHORTEST) as host:
             host.start()
-            seconds = bench.pick(10, 5, 2)
+            seconds = bench.pick(10, 5, 1)
             found = [1000 * polls(stage, host, seconds=seconds)[0] for _ in range(bench.rounds)]
         deploys = []
         with Ours(home, services, stamping=True) as host:

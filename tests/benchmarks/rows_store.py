@@ -62,7 +62,7 @@ def fetcher(url: str, stores: Path, *, git: bool = True) -> Iterator[Fetcher]:
 
 def clone_large(bench: Bench) -> Iterator[Figure]:
     """The first clone of a large repository without file contents; git: clone --bare --filter=blob:none."""
-    found = defaultdict(list)
+    found: dict[str, list[float]] = defaultdict(list)
     with bench.stage(bench.large) as stage:
         for number in range(min(bench.rounds, 3)):
             for way, git in (("with", True), ("without", False)):
@@ -93,7 +93,15 @@ def _clone_ours(stage: Stage, stores: Path, way: str, git: bool, found: dict[str
 
 def _clone_git(stage: Stage, target: Path, found: dict[str, list[float]]) -> None:
     wire = stage.server.wire()
-    command = ["git", "clone", "--quiet", "--bare", "--filter=blob:none", stage.url, target]
+    command: list[str | Path] = [
+        "git",
+        "clone",
+        "--quiet",
+        "--bare",
+        "--filter=blob:none",
+        stage.url,
+        target,
+    ]
     spent = run_and_measure(command, env=GIT_ENVIRONMENT, watch_memory=True)
     found["cpu"].append(spent.cpu_seconds)
     found["peak"].append(spent.peak_bytes / MIB)

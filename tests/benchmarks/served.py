@@ -126,7 +126,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            while data := backend.stdout.read1(CHUNK_BYTES):
+            while data := backend.stdout.read1(CHUNK_BYTES):  # type: ignore[attr-defined] # it is buffered
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
             self.wfile.write(b"0\r\n\r\n")
 

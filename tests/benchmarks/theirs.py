@@ -43,12 +43,15 @@ GIT_ENVIRONMENT = ENVIRONMENT | {
     "GIT_CONFIG_KEY_1": "maintenance.autoDetach",
     "GIT_CONFIG_VALUE_1": "false",
 }
+PASSED_ON = ("GIT_SSH_COMMAND",)
+"""What else of our own environment git gets, where it is set."""
 
 
 class Theirs:
     """One clone for each service below `home`, and a script that looks after them."""
 
     def __init__(self, home: Path, services: Sequence[Followed]) -> None:
+        self._environment = GIT_ENVIRONMENT | {n: os.environ[n] for n in PASSED_ON if n in os.environ}
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
         self.services = services
@@ -66,7 +69,7 @@ class Theirs:
     def ls_remote(self) -> Spent:
         """Ask the upstream of the first service for its branch: the least that a script can do."""
         command = ["git", "ls-remote", self.services[0].upstream, "refs/heads/main"]
-        return run_and_measure(command, env=GIT_ENVIRONMENT, cwd=self.home)
+        return run_and_measure(command, env=self._environment, cwd=self.home)
 
     def stamps(self) -> list[Stamp]:
         """Return every reload so far, in order."""
@@ -76,5 +79,5 @@ class Theirs:
         lines = "".join(f"{one.name} {one.link} {one.upstream}\n" for one in services)
         command = ["xargs", "-L1", f"-P{os.cpu_count()}", "sh", script]
         return run_and_measure(
-            command, env=GIT_ENVIRONMENT, cwd=self.home, stdin=lines, watch_memory=watch_memory
+            command, env=self._environment, cwd=self.home, stdin=lines, watch_memory=watch_memory
         )
