@@ -32,7 +32,7 @@ from libgitopper import (
     load_plugins,
     parse_duration,
 )
-from libgitopper.config import default_mount, parse_config
+from libgitopper.config import default_fetch_user, default_mount, parse_config
 
 __all__ = ["main"]
 
@@ -163,6 +163,7 @@ def main(
             config,
             default_mount=default_mount(root=not no_root, environ=os.environ),
             interval_seconds=interval or DEFAULT_INTERVAL_SECONDS,
+            fetch_user=default_fetch_user(root=not no_root),
         )
         make = partial(
             Settings,
@@ -232,6 +233,7 @@ class _Reading:
             "environ": os.environ,
             "overrides": Overrides(interval_seconds=self.interval_seconds),
             "judge_auth": self.hooks.auth_problems,
+            "fetch_user": default_fetch_user(root=self.root),
         }
 
 

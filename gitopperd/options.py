@@ -52,8 +52,16 @@ class Repository:
     pull: bool
     credentials: Path | None
     ssh_key: Path | None
+    fetch_user: str | None
 
-    def origin(self, config: Path, *, default_mount: Path | None, interval_seconds: float) -> Origin | None:
+    def origin(
+        self,
+        config: Path,
+        *,
+        default_mount: Path | None,
+        interval_seconds: float,
+        fetch_user: str | None,
+    ) -> Origin | None:
         """Return where the configuration comes from; None: from the file `config` of this host.
 
         Raises:
@@ -69,7 +77,10 @@ class Repository:
             raise click.UsageError("there is no home directory for the checkout; write -M /srv/gitopper")
         return Origin(
             source=Source(
-                upstream=self.upstream.url, branch=self.branch, credentials=self._credentials(self.upstream)
+                upstream=self.upstream.url,
+                branch=self.branch,
+                credentials=self._credentials(self.upstream),
+                fetch_user=self.fetch_user or fetch_user,
             ),
             directory=self.directory,
             file=PurePosixPath(config),
@@ -79,8 +90,12 @@ class Repository:
         )
 
     def _refuse_leftovers(self) -> None:
-        given = {"-M": self.mount, "-P": self.pull}
-        given |= {"--credentials": self.credentials, "--ssh-key": self.ssh_key}
+        given: dict[str, object] = {"-M": self.mount, "-P": self.pull}
+        given |= {
+            "--credentials": self.credentials,
+            "--ssh-key": self.ssh_key,
+            "--fetch-user": self.fetch_user,
+        }
         for name, value in given.items():
             if value:
                 raise click.UsageError(
@@ -102,7 +117,7 @@ def repository_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)  # with the options that it has already
     def with_repository(*args: Any, **given: Any) -> None:
-        names = ("upstream", "directory", "branch", "mount", "pull", "credentials", "ssh_key")
+        names = ("upstream", "directory", "branch", "mount", "pull", "credentials", "ssh_key", "fetch_user")
         repository = Repository(**{name: given.pop(name) for name in names})
         command(*args, repository=repository, **given)
 
@@ -163,4 +178,9 @@ _OPTIONS = (
         help="With -U: file with user:password, or a token, for http and https.",
     ),
     click.option("--ssh-key", type=Value("file", v.secret_file), help="With -U: private key for ssh."),
+    click.option(
+        "--fetch-user",
+        type=Value("user", n.user),
+        help="With -U: account that fetches it, as fetch_user in [global].",
+    ),
 )

@@ -277,6 +277,11 @@ def _greet(settings: Settings, hooks: Hooks) -> None:
     if not services:
         log.warning("the config has no service for this host; see machine, and -h for other host names")
     _warn_of_own_namespace(settings.config)
+    if any(service.source.fetch_user == "nobody" for service in services):
+        log.warning(
+            'fetching as "nobody", which other programs use, too; with an account gitopper-fetch, as'
+            " examples/gitopper.sysusers.conf makes it, what fetches is kept apart from them as well"
+        )
 
 
 def _warn_of_own_namespace(config: Config) -> None:

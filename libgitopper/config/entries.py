@@ -27,6 +27,8 @@ class Defaults:
     table: Table
     """The ``[global]`` table."""
     publish: str
+    fetch_user: str | None
+    """The account that reads what upstreams send; None for our own."""
     mount: Path | None
     """The global mount; None when it is written and bad."""
 
@@ -129,7 +131,12 @@ def _source(table: Table, layers: Layers, defaults: Defaults, problems: Problems
         return None
     check_credentials(table, found.value, problems)
     credentials = _credentials(table, found.value, defaults)
-    return Source(upstream=found.value.url, branch=layers.value(k.BRANCH), credentials=credentials)
+    return Source(
+        upstream=found.value.url,
+        branch=layers.value(k.BRANCH),
+        credentials=credentials,
+        fetch_user=defaults.fetch_user,
+    )
 
 
 def _credentials(table: Table, upstream: Upstream, defaults: Defaults) -> Credentials:

@@ -23,7 +23,7 @@ from libgitopper.config.upstreams import upstream
 
 __all__ = [
     "ACTION", "AFTER", "BRANCH", "CHECK", "COMMAND", "CREDENTIALS", "DEFAULT_KEYS", "DIRS", "DIR_KEYS",
-    "DRIFT", "FILE", "HEALTH", "HOMES", "INNER", "INTERVAL", "KEEP", "LINK", "LOCAL", "MACHINE",
+    "DRIFT", "FETCH_USER", "FILE", "GLOBAL_KEYS", "HEALTH", "HOMES", "INNER", "INTERVAL", "KEEP", "LINK", "LOCAL", "MACHINE",
     "MAX_FETCH", "MAX_FILE", "MAX_RELEASE", "MOUNT", "NO_REWIND", "OWN_KEYS", "PACKAGE", "PUBLISH",
     "READONLY", "RELOAD", "RESYNC", "SERVICE", "SERVICE_KEYS", "SSH_KEY", "SYSTEMD_ACTIONS", "TIMEOUT",
     "UPSTREAM", "USER", "VERIFY", "WINDOW",
@@ -55,6 +55,11 @@ DEFAULT_KEYS: tuple[Key[Any], ...] = (
     USER, RELOAD, ACTION, COMMAND, MAX_FILE, MAX_RELEASE, MAX_FETCH, VERIFY, NO_REWIND, DRIFT, WINDOW,
 )  # fmt: skip
 """The keys of [global], which a service can have as well."""
+
+FETCH_USER = Key(name="fetch_user", kind="user", parse=n.user)
+
+GLOBAL_KEYS: tuple[Key[Any], ...] = (*DEFAULT_KEYS, FETCH_USER)
+"""The keys of [global]: one account fetches for all services, since they share stores and connections."""
 
 MACHINE = Key(
     name="machine", kind="machine, or list", parse=n.machines, example='machine = "web1.example.net"'
@@ -89,6 +94,7 @@ INNER: dict[Key[Any], tuple[Key[Any], ...]] = {
 HOMES = (
     {key.name: f"{outer.name} in [[services]]" for outer, keys in INNER.items() for key in keys}
     | {key.name: "[global] or [[services]]" for key in DEFAULT_KEYS}
+    | {FETCH_USER.name: "[global]"}
     | {key.name: "[[services]]" for key in OWN_KEYS}
     | {key.name: "an entry of dirs in [[services]]" for key in DIR_KEYS}
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import pwd
 from collections.abc import Mapping, Set
 from pathlib import Path
 
@@ -21,7 +22,10 @@ from libgitopper.config.values import format_duration
 from libgitopper.errors import ConfigError, ConfigProblem
 from libgitopper.model import Service, Watch, watches
 
-__all__ = ["Config", "Overrides", "default_mount", "load_config", "parse_config"]
+__all__ = ["Config", "Overrides", "default_fetch_user", "default_mount", "load_config", "parse_config"]
+
+FETCH_USER = "gitopper-fetch"
+"""The account that is made for nothing else; see examples/gitopper.sysusers.conf."""
 
 TOP = {
     "global": "[global]",
@@ -110,6 +114,7 @@ def load_config(
     environ: Mapping[str, str],
     overrides: Overrides = Overrides(),
     judge_auth: JudgeAuth | None = None,
+    fetch_user: str | None = None,
 ) -> Config:
     """Read the configuration in `path`; for the arguments see `parse_config`.
 
@@ -139,6 +144,7 @@ def load_config(
         environ=environ,
         overrides=overrides,
         judge_auth=judge_auth,
+        fetch_user=fetch_user,
     )
 
 
@@ -151,6 +157,7 @@ def parse_config(
     environ: Mapping[str, str],
     overrides: Overrides = Overrides(),
     judge_auth: JudgeAuth | None = None,
+    fetch_user: str | None = None,
 ) -> Config:
     """Return what `text` says for this host. Pure.
 
@@ -161,6 +168,7 @@ def parse_config(
         root: whether the daemon runs as root: decides the defaults of ``publish`` and ``mount``.
         environ: environment variables: ``XDG_DATA_HOME`` and ``HOME`` are looked at, for ``mount``.
         overrides: from the command line.
+        fetch_user: the account that fetches where the file names none; see `default_fetch_user`.
         judge_auth: tells what is wrong with the table of an auth plugin, as `Hooks.auth_problems` does.
 
     Raises:
@@ -168,7 +176,8 @@ def parse_config(
     """
     document = _toml(text, origin)
     problems = Problems()
-    defaults = _defaults(document, default_mount(root=root, environ=environ), root, overrides, problems)
+    given = _Given(mount=default_mount(root=root, environ=environ), fetch_user=fetch_user)
+    defaults = _defaults(document, given, root, overrides, problems)
     entries = _entries(document, defaults, problems)
     check_hosts(entries, hosts, defaults.mount, problems)
     api, auth = read_api(document, problems), read_auth(document, problems, judge_auth)
@@ -197,6 +206,16 @@ def default_mount(*, root: bool, environ: Mapping[str, str]) -> Path | None:
     return Path(home, ".local/share/gitopper") if home.startswith("/") else None
 
 
+def default_fetch_user(*, root: bool) -> str | None:
+    """Return the account that fetches when nobody says; None for our own, where that is no root."""
+    if not root:
+        return None
+    try:
+        return pwd.getpwnam(FETCH_USER).pw_name
+    except KeyError:
+        return "nobody"
+
+
 def _toml(text: str, origin: str) -> dict[str, object]:
     try:
         return tomli.loads(text)
@@ -206,9 +225,17 @@ def _toml(text: str, origin: str) -> dict[str, object]:
         raise _alone(origin, "a number is too long, or tables lie too deep; shorten it") from None
 
 
+@frozen(kw_only=True)
+class _Given:
+    """What holds where a file says nothing."""
+
+    mount: Path | None
+    fetch_user: str | None
+
+
 def _defaults(
     document: Mapping[str, object],
-    fallback: Path | None,
+    fallback: _Given,
     root: bool,
     overrides: Overrides,
     problems: Problems,
@@ -216,19 +243,21 @@ def _defaults(
     for name in document:
         if name not in TOP:
             problems.add((name,), _not_at_top(name))
-    table = read_table(document.get("global", {}), k.DEFAULT_KEYS, ("global",), problems, homes=k.HOMES)
+    table = read_table(document.get("global", {}), k.GLOBAL_KEYS, ("global",), problems, homes=k.HOMES)
     given = read_table(overrides.as_table(), k.DEFAULT_KEYS, ("overrides",), problems)
     table, given = table or Table(where=("global",)), given or Table(where=("overrides",))
     layers = Layers((given, table))
     found = layers.find(k.MOUNT)
-    if not found and not layers.writes(k.MOUNT) and fallback is None:
+    if not found and not layers.writes(k.MOUNT) and fallback.mount is None:
         message = 'there is no home directory to keep releases in; write mount = "/srv/gitopper"'
         problems.add(("global", "mount"), message)
     defaults = Defaults(
         overrides=given,
         table=table,
         publish="bind" if root else "symlink",
-        mount=found.value if found else (None if layers.writes(k.MOUNT) else fallback),
+        # An ordinary user has no other account to choose.
+        fetch_user=(table.get(k.FETCH_USER) or fallback.fetch_user) if root else None,
+        mount=found.value if found else (None if layers.writes(k.MOUNT) else fallback.mount),
     )
     check_credentials(table, defaults.home, problems)
     return defaults

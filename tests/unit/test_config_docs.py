@@ -22,6 +22,7 @@ OWN_SAFEGUARDS = (keys.CHECK, keys.HEALTH, keys.AFTER)
 
 TABLES = {
     "`[global]` and `[[services]]`": tuple(k for k in keys.DEFAULT_KEYS if k not in SHARED_SAFEGUARDS),
+    "`[global]` only": (keys.FETCH_USER,),
     "`[[services]]` only": tuple(k for k in keys.OWN_KEYS if k not in OWN_SAFEGUARDS),
     "An entry of `dirs`": keys.DIR_KEYS,
     "`verify`, `no_rewind`, `drift` and `window`": SHARED_SAFEGUARDS,

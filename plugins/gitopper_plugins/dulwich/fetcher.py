@@ -193,11 +193,10 @@ class Fetcher:
             if deadline.at + GRACE_SECONDS <= _now():
                 self._drop(process)
             raise
-        except (GoneError, ConnectionError) as exc:
+        except GoneError as exc:
             self._drop(process)
-            why = str(exc) if isinstance(exc, GoneError) else "it has ended"
             raise UnusableError(
-                f"the process that fetches as {self.account} failed: {why}; the next try starts another one"
+                f"the process that fetches as {self.account} failed: {exc}; the next try starts another one"
             ) from exc
         finally:
             line.close()

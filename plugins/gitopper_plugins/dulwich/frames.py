@@ -1,12 +1,13 @@
 """How the daemon and its fetcher talk: frames on a socket, and failures as values.
 
 A frame is a letter, a length, and so many bytes: ``J`` a JSON object, ``D`` data, ``E`` a failure, ``Z``
-the end of an answer. Either side takes frames of bounded size only, and the daemon believes nothing of what is
-in them: whoever took over the fetcher may send anything.
+the end of an answer. Either side takes frames of bounded size only, and the daemon believes nothing of what
+is in them: whoever took over the fetcher may send anything.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import struct
@@ -64,11 +65,12 @@ class Conversation:
 
     def _send(self, kind: bytes, content: bytes | memoryview) -> None:
         head = _HEAD.pack(kind, len(content))
-        if len(content) < PIECE_BYTES:
-            self.channel.sendall(head + bytes(content))
-        else:
-            self.channel.sendall(head)
-            self.channel.sendall(content)
+        with _ours():
+            if len(content) < PIECE_BYTES:
+                self.channel.sendall(head + bytes(content))
+            else:
+                self.channel.sendall(head)
+                self.channel.sendall(content)
 
     def hear(self) -> dict[str, Any]:
         """Wait for a message.
@@ -93,15 +95,10 @@ class Conversation:
             yield frame
 
     def _frame(self) -> bytes | dict[str, Any] | None:
-        head = self._reader.read(_HEAD.size)
-        if len(head) < _HEAD.size:
-            raise GoneError("it has ended")
-        kind, size = _HEAD.unpack(head)
+        kind, size = _HEAD.unpack(self._exactly(_HEAD.size))
         if size > MOST_BYTES:
             raise GoneError("it sends too much at a time")
-        content = self._reader.read(size)
-        if len(content) < size:
-            raise GoneError("it has ended")
+        content = self._exactly(size)
         if kind == b"D":
             return content
         if kind == b"Z":
@@ -110,6 +107,22 @@ class Conversation:
         if kind == b"E":
             raise failure_of(message)
         return message
+
+    def _exactly(self, size: int) -> bytes:
+        with _ours():
+            content = self._reader.read(size)
+        if len(content) < size:
+            raise GoneError("it has ended")
+        return content
+
+
+@contextlib.contextmanager
+def _ours() -> Iterator[None]:
+    """Tell a failure of this very connection from one of a connection that is spoken of."""
+    try:
+        yield
+    except ConnectionError as exc:
+        raise GoneError("it has ended") from exc
 
 
 def _message(content: bytes) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Nothing is read before it is known how much memory and time that takes: whoever 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import struct
 import threading
@@ -150,8 +151,13 @@ class Objects:
             return None
         _check_bounds(oid, links, limit)
         if len(links) > 1 and sum(link.packed + link.size for link in links) <= _LIGHT_BYTES:
-            return pack.get_raw(hex_to_sha(oid))[1]
-        return _resolved(pack, links)
+            data = pack.get_raw(hex_to_sha(oid))[1]
+        else:
+            data = _resolved(pack, links)
+        # The index of a pack is what somebody says of it; the id is what was asked for, and signed.
+        if not has_id(oid, kind, data):
+            raise DamagedError("its content is not that of its id")
+        return data
 
     def _size(self, oid: ObjectID) -> int:
         pack, offset = self._place_of(oid)
@@ -281,6 +287,13 @@ def _resolved(pack: Pack, links: Sequence[Link]) -> bytes:
     data = _unpacked(pack, base)
     for offset in reversed(deltas):
         data = b"".join(apply_delta(data, _unpacked(pack, offset)))
+def has_id(oid: ObjectID, kind: int, data: bytes) -> bool:
+    """True when `data` is what `oid` names."""
+    digest = hashlib.sha1(b"%b %d\0" % (_KINDS[kind].encode(), len(data)), usedforsecurity=False)
+    digest.update(data)
+    return digest.hexdigest().encode() == oid
+
+
     return data
 
 

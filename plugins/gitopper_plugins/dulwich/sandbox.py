@@ -123,7 +123,7 @@ def _become(user: pwd.struct_passwd) -> None:
 
 def _check(user: pwd.struct_passwd) -> None:
     """Look whether it is so: what was not given up must not meet a network."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
         status = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
     none = {"CapInh", "CapPrm", "CapEff", "CapAmb"}
     held = [name for name in sorted(none) if int(status[name], 16)]

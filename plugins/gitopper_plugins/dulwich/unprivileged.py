@@ -1,14 +1,14 @@
 """The fetcher: reads what upstreams send, as an account that can do nothing else. Run by `fetcher`.
 
 ``python -I -m gitopper_plugins.dulwich.unprivileged ACCOUNT MEMORY [programs]``, with a socket as its
-standard input: over it come sockets, one for each conversation, which is held in a thread of its own. It begins as root
-to give that up, before it hears anything. It ends when that socket does, and all that it runs with it.
+standard input: over it come sockets, one for each conversation, held in a thread of its own. It begins as
+root to give that up, before it hears anything. It ends when that socket does, and all that it runs with it.
 
 What is imported here stays in memory for as long as the daemon runs, so it is little. And all that it will
 ever need it has to import at once: the account may not be able to read where Python is installed.
 """
 
-# ruff: noqa: PTH - it works with names and descriptors of the moment
+# ruff: noqa: PTH102, PTH106, PTH108, PTH123, PTH208 - names and descriptors of the moment
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class Servant:
             opened = [stack.enter_context(os.fdopen(file, "rb")) for file in files]
             try:
                 self._answer(line, opened)
-            except (GoneError, BrokenPipeError):
+            except GoneError:
                 pass  # the daemon has no interest any more
             except Exception as exc:  # noqa: BLE001 - the daemon is told, whatever it is
                 if type(exc).__module__ == "builtins" and not isinstance(exc, OSError):
                     traceback.print_exc()  # a mistake of ours; the daemon shows it when we end
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(GoneError, OSError):
                     line.fail(exc)
 
     def _answer(self, line: Conversation, files: Sequence[BinaryIO]) -> None:
