@@ -13,6 +13,7 @@ from gitopperd.main import main as gitopperd
 from libgitopper import AuthRequest, State
 from libgitopper.hookspecs import HOOKS
 from libgitopper.planner import Reason
+from tests.proof.__main__ import PARTS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -58,3 +59,14 @@ PAGES = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]
 def test_each_link_leads_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+def test_each_test_that_a_page_names_is_there() -> None:
+    named = {name for path in PAGES for name in re.findall(r"`(tests/[\w/]+\.py)`", path.read_text())}
+    assert named
+    assert [name for name in sorted(named) if not (DOCS.parent / name).exists()] == []
+
+
+def test_each_part_of_the_proof_that_a_page_names_is_there_and_none_is_missing() -> None:
+    named = set(re.findall(r"python -m tests\.proof ([a-z]+)", page("explanation/proof.md")))
+    assert named == set(PARTS)
