@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -20,6 +21,8 @@ from gitopperd.work.threads import Threads
 from libgitopper import Peer, Reconciler, Service, Status, Watch
 
 __all__ = ["Crew", "Recruits"]
+
+log = logging.getLogger(__name__)
 
 POLL = "poll"
 """Who asks for a pass after a poll that nobody asked for."""
@@ -150,7 +153,12 @@ class Crew:
         if store is None or len(runners) < 2:
             return runners
         outcomes = [self._board.outcome(runner.service.name) for runner in runners if runner.passes]
-        touched = await self._threads.poll(self._reconciler.touched, outcomes, store)
+        try:
+            touched = await self._threads.poll(self._reconciler.touched, outcomes, store)
+        except Exception:
+            # It is about the order only, and no reason against the passes.
+            log.exception("%s: what its news touch can't be told", follower.watch.upstream)
+            return runners
         return [runner for runner in runners if not runner.passes or runner.service.name in touched]
 
     def _new_follower(self, watch: Watch) -> Follower:

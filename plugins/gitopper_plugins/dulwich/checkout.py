@@ -127,7 +127,13 @@ def _bring_contents(store: SharedStore, service: Service, files: Sequence[Item])
     """See to it that the contents of `files` are in the store, and are not more than the service allows."""
     limits = service.limits
     try:
-        bring_blobs(store, [item.id for item in files], service)
+        if missing := store.objects.missing([item.id for item in files]):
+            store.gathering.bring(
+                missing,
+                lambda wants: bring_blobs(store, wants, service),
+                alike=(service.source.credentials, service.source.fetch_user, service.limits),
+                timeout_seconds=service.timeout_seconds,
+            )
         total = sum(store.objects.size(item.id, limits.file_bytes) for item in files)
     except TooLarge as exc:
         path = next(item.path for item in files if item.id == exc.oid)

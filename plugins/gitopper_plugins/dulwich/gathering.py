@@ -1,7 +1,7 @@
 """One request for the file contents that many ask for at the same time.
 
-At the first start each service of an upstream lacks its files. Asked for one service at a time, that is as many
-requests, and as many packs to look into afterwards.
+At the first start each service of an upstream lacks its files. Asked for one service at a time, that is as
+many requests, and as many packs to look into afterwards.
 """
 
 from __future__ import annotations
@@ -60,8 +60,11 @@ class Gathering:
             request.askers += 1
             turn = self._turns.setdefault(alike, threading.Lock())
         if leads:
-            with self._taking(turn, alike, request, timeout_seconds), contextlib.suppress(GitopperError):
-                if request.askers > 1:
+            with self._taking(turn, alike, request, timeout_seconds):
+                if request.askers == 1:
+                    bring(wants)
+                    return
+                with contextlib.suppress(GitopperError):
                     bring(tuple(request.wants))
                     request.good = True
         else:

@@ -38,6 +38,8 @@ _DAMAGE = (
     UnresolvedDeltas, DamagedError, OSError,
 )  # fmt: skip
 
+_KEPT_TREES, _KEPT_ENTRIES = 32, 8192
+"""How many trees are kept in memory, and how many entries of them; some 200 bytes each."""
 MAX_ENTRIES = 200_000
 """How many entries of one directory are read."""
 _MOST_BYTES = {COMMIT: 1 << 20, TREE: 64 << 20, TAG: 1 << 20, BLOB: Limits().file_bytes}
@@ -88,6 +90,10 @@ class Objects:
     _store: DiskObjectStore = field(init=False)
     _packs: Sequence[Pack] = field(init=False, default=())
     """As of the last look into the directory."""
+    _recent: tuple[Pack, ...] = field(init=False, default=())
+    """The pack that had what was read last."""
+    _trees: dict[ObjectID, list[Entry]] = field(init=False, factory=dict)
+    """Trees that were read last, as each service of an upstream begins at the same one."""
     _lock: threading.RLock = field(init=False, factory=threading.RLock)
 
     def __attrs_post_init__(self) -> None:
@@ -96,7 +102,8 @@ class Objects:
     def close(self) -> None:
         """Release the open files; reading opens them again."""
         with self._lock:
-            self._packs = ()
+            self._packs = self._recent = ()
+            self._trees.clear()
             self._store.close()
 
     def find(self, oid: ObjectID, kind: int, limit: int | None = None) -> bytes | None:
@@ -167,9 +174,14 @@ class Objects:
         """The pack that has `oid`, and where; looked for again when those that are known have not."""
         sha = hex_to_sha(oid)
         for look_again in (True, False):
-            for pack in self._packs:
-                with contextlib.suppress(KeyError):
-                    return pack, pack.index.object_offset(sha)
+            for pack in (*self._recent, *self._packs):
+                try:
+                    offset = pack.index.object_offset(sha)
+                except KeyError:
+                    continue
+                # What is read together mostly came together.
+                self._recent = (pack,)
+                return pack, offset
             if look_again:
                 self.refresh()
         return None, 0
@@ -208,6 +220,23 @@ class Objects:
         Raises:
             CheckoutError: the tree is not here, or damaged, or has more than `MAX_ENTRIES`.
         """
+        with self._lock:
+            known = self._trees.get(tree)
+        if known is None:
+            known = self._parsed(tree)
+            self._keep(tree, known)
+        return known
+
+    def _keep(self, tree: ObjectID, entries: list[Entry]) -> None:
+        """Keep a tree at hand; of those that are, the ones that came first go."""
+        if len(entries) > _KEPT_ENTRIES:
+            return
+        with self._lock:
+            self._trees[tree] = entries
+            while len(self._trees) > _KEPT_TREES or sum(map(len, self._trees.values())) > _KEPT_ENTRIES:
+                del self._trees[next(iter(self._trees))]
+
+    def _parsed(self, tree: ObjectID) -> list[Entry]:
         data = self.read(tree, TREE)
         found: list[Entry] = []
         position = 0
@@ -244,6 +273,8 @@ class Objects:
         """See the packs that came, and let go of those that went."""
         with self._lock:
             self._packs = self._store.packs
+            here = set(map(id, self._packs))  # to compare packs is to open them, and one may be gone
+            self._recent = tuple(pack for pack in self._recent if id(pack) in here)
 
     def _afresh(self, look: Callable[[], T], *, first: bool = True) -> T:
         """Look, and once more when `git gc` takes a pack away meanwhile; `first` look for new packs."""
@@ -254,6 +285,13 @@ class Objects:
                 with contextlib.suppress(PackFileDisappeared, FileNotFoundError):
                     return look()
         raise CheckoutError(f"the packs of {self.path} change all the time; is git gc running?")
+
+
+def has_id(oid: ObjectID, kind: int, data: bytes) -> bool:
+    """True when `data` is what `oid` names."""
+    digest = hashlib.sha1(b"%b %d\0" % (_KINDS[kind].encode(), len(data)), usedforsecurity=False)
+    digest.update(data)
+    return digest.hexdigest().encode() == oid
 
 
 def size_in(pack: Pack, oid: ObjectID) -> int:
@@ -287,13 +325,6 @@ def _resolved(pack: Pack, links: Sequence[Link]) -> bytes:
     data = _unpacked(pack, base)
     for offset in reversed(deltas):
         data = b"".join(apply_delta(data, _unpacked(pack, offset)))
-def has_id(oid: ObjectID, kind: int, data: bytes) -> bool:
-    """True when `data` is what `oid` names."""
-    digest = hashlib.sha1(b"%b %d\0" % (_KINDS[kind].encode(), len(data)), usedforsecurity=False)
-    digest.update(data)
-    return digest.hexdigest().encode() == oid
-
-
     return data
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.packs import SCRATCH as IN_STORE
 from gitopper_plugins.dulwich.scratch import hold, scratch, sweep
+from gitopper_plugins.dulwich.worktree import WorkTree
 from libgitopper import Service
 
 __all__ = ["SCRATCH", "discard"]
@@ -87,7 +88,10 @@ def _forget_gone(store: Path, service: Service) -> None:
     """Delete administrative directories for releases of `service` that are not there."""
     worktrees = store / "worktrees"
     here = os.fsencode(service.releases) + b"/"
-    for admin in worktrees.iterdir() if worktrees.is_dir() else ():
+    # By name alone, as a store has those of each service of its upstream.
+    ours = WorkTree.suffix(service)
+    names = os.listdir(worktrees) if worktrees.is_dir() else ()  # noqa: PTH208 - thousands, for one of them
+    for admin in (worktrees / name for name in names if name.endswith(ours)):
         with contextlib.suppress(OSError):
             named = (admin / "gitdir").read_bytes().rstrip(b"\n")
             if named.startswith(here) and not Path(os.fsdecode(named)).parent.exists():

@@ -16,6 +16,7 @@ from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.compare import compare, described
 from gitopper_plugins.dulwich.exchange import Reader
 from gitopper_plugins.dulwich.fetcher import Fetchers
+from gitopper_plugins.dulwich.gathering import Gathering
 from gitopper_plugins.dulwich.objects import COMMIT, TREE, Entry, Objects
 from gitopper_plugins.dulwich.packs import SCRATCH, drop_damaged
 from gitopper_plugins.dulwich.patch import patch_of
@@ -46,6 +47,8 @@ class SharedStore:
     """The processes that fetch for this one; shared by all stores."""
     too_large: dict[ObjectID, int] = field(factory=dict)
     """Files that upstream sent and that were refused, with their size in bytes."""
+    gathering: Gathering = field(factory=Gathering)
+    """Where requests for file contents that are made at the same time become one."""
     _lock: threading.Lock = field(factory=threading.Lock)
     _opened: bool = False
 

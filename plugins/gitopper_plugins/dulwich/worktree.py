@@ -56,8 +56,12 @@ class WorkTree:
     @property
     def admin(self) -> Path:
         """Its directory in the store. Two services with equal releases have one each."""
-        place = hashlib.sha256(os.fsencode(self.release.parent)).hexdigest()[:8]
-        return self.store / "worktrees" / f"{self.release.name}-{place}"
+        return self.store / "worktrees" / f"{self.release.name}{_suffix(self.release.parent)}"
+
+    @staticmethod
+    def suffix(service: Service) -> str:
+        """What the names of all administrative directories of a service end with."""
+        return _suffix(service.releases)
 
     @property
     def link(self) -> bytes:
@@ -130,6 +134,10 @@ class WorkTree:
         ]
         replace_file(self.admin / "index", dump(entries))
         replace_file(self.admin / "HEAD", f"{revision}\n".encode())
+
+
+def _suffix(releases: Path) -> str:
+    return "-" + hashlib.sha256(os.fsencode(releases)).hexdigest()[:8]
 
 
 def _outside(objects: Objects, service: Service, revision: str) -> Iterator[IndexEntry]:
