@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import random
 from collections.abc import Callable, Iterable, Sequence
 
@@ -13,12 +14,14 @@ from tests.proof.hostileground import ground
 from tests.proof.hostilelinks import try_links
 from tests.proof.hostilememory import weigh_all
 from tests.proof.hostilespellings import compare_spellings
+from tests.proof.hostileswaps import try_swaps
 from tests.proof.table import Row
 
 __all__ = ["run"]
 
 FUZZ_SECONDS = 60.0
 LINK_TREES = 3000
+SWAP_ROUNDS = 300
 
 
 def run(arguments: Sequence[str]) -> list[Row]:
@@ -39,6 +42,8 @@ def run(arguments: Sequence[str]) -> list[Row]:
     }
     parts["spellings of .git"] = compare_spellings
     parts["symlinks at random"] = lambda: try_links(LINK_TREES, seed)
+    if os.geteuid() == 0:
+        parts["swapped under our hands"] = lambda: try_swaps(SWAP_ROUNDS)
     parts["memory"] = lambda: weigh_all("memory", [*cases["bombs"], *cases["shapes"]])
     parts["corpus"] = lambda: _on_ground("corpus", kept())
     parts["fuzzer"] = lambda: fuzz(options.seconds, seed, keep=options.keep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from tests.proof.hostilebytes import byte_cases
 from tests.proof.hostileground import Ground, Trial
 from tests.proof.hostilepacks import bomb_cases, pack_cases
 from tests.proof.hostiletrees import tree_cases
@@ -20,6 +21,7 @@ def groups() -> Mapping[str, Sequence[Trial]]:
         "packs and deltas": list(pack_cases()),
         "bombs": list(bomb_cases()),
         "servers": list(wire_cases()),
+        "cut or flipped at each byte": list(byte_cases()),
     }
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from tests.proof.hostileground import Ground, Repository, ground
+from tests.proof.hostileground import Ground, Outcome, Repository, ground
 from tests.proof.hostiletrees import CONTROLS, IGNORED
 from tests.proof.table import Row
 from tests.support import rawpack as raw
@@ -64,6 +64,18 @@ class Input:
         Raises:
             Broken: a promise does not hold.
         """
+        # What differs from one try to the next says nothing.
+        reason = self.outcome(here).reason
+        reason = re.sub(r"git://\S+|/tmp/\S+|'.*'|^.* is refused|symlink to .*,|offset.*", "", reason)
+        words = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\\w+|\b[0-9a-f]{6,40}\b", "", reason))
+        return f"{self.kind}: {' '.join(words[:12])}"
+
+    def outcome(self, here: Ground) -> Outcome:
+        """Try it.
+
+        Raises:
+            Broken: a promise does not hold.
+        """
         answers = here.answers
         answers.sound()
         here.serve(self.tip, self.data if self.kind == "pack" else b"")
@@ -72,12 +84,10 @@ class Input:
         answers.fetch = self.data if self.kind == "answer" else None
         # A client that waits for more of what has no end is told that there is none.
         answers.patience_seconds = 30.0 if self.kind == "pack" else 0.05
-        reason = here.attempt().reason
-        answers.patience_seconds = 30.0
-        # What differs from one try to the next says nothing.
-        reason = re.sub(r"git://\S+|/tmp/\S+|'.*'|^.* is refused|symlink to .*,|offset.*", "", reason)
-        words = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\\w+|\b[0-9a-f]{6,40}\b", "", reason))
-        return f"{self.kind}: {' '.join(words[:12])}"
+        try:
+            return here.attempt()
+        finally:
+            answers.patience_seconds = 30.0
 
     def write(self) -> None:
         """Keep it."""

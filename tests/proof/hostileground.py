@@ -174,7 +174,7 @@ class Ground:
         self.answers.sound()
         self.serve(tip, repository.pack())
         release = self.deploy()
-        self._expect((release.path / "web/index").read_bytes() == data, "a good commit is not deployed")
+        self.expect((release.path / "web/index").read_bytes() == data, "a good commit is not deployed")
         self._good = release
         return release
 
@@ -184,24 +184,22 @@ class Ground:
         Raises:
             Broken: one does not hold.
         """
-        before = self._surroundings()
+        before = self.surroundings()
         started = time.monotonic()
         deployed, reason = None, ""
         try:
             deployed = self.deploy()
         except StepError as exc:
             reason = str(exc)
-            self._expect(bool(reason) and reason.isprintable(), f"a reason that can't be shown: {reason!r}")
-            self._expect(len(reason) < MAX_WORDS, f"a reason of {len(reason)} characters")
+            self.expect(bool(reason) and reason.isprintable(), f"a reason that can't be shown: {reason!r}")
+            self.expect(len(reason) < MAX_WORDS, f"a reason of {len(reason)} characters")
         except Exception as exc:
             raise Broken(f"nobody foresaw {type(exc).__name__}: {exc}") from exc
         seconds = time.monotonic() - started
-        self._expect(seconds < self.timeout_seconds + SLACK_SECONDS, f"it took {seconds:.1f} s")
-        self._expect(self._surroundings() == before, "something outside of the release has changed")
-        self._expect(not list(self.root.glob("stores/*/scratch-*")), "scratch is left in the store")
-        self._expect(
-            not list(self.root.glob("mount/.gitopper/releases/*/.new-*")), "half a release is left"
-        )
+        self.expect(seconds < self.timeout_seconds + SLACK_SECONDS, f"it took {seconds:.1f} s")
+        self.expect(self.surroundings() == before, "something outside of the release has changed")
+        self.expect(not list(self.root.glob("stores/*/scratch-*")), "scratch is left in the store")
+        self.expect(not list(self.root.glob("mount/.gitopper/releases/*/.new-*")), "half a release is left")
         if deployed:
             self._inspect(deployed)
         return Outcome(deployed, reason, seconds)
@@ -215,16 +213,21 @@ class Ground:
         if reason != ANY:
             right = reason in outcome.reason if reason else outcome.deployed is not None
             wanted = f"refused for {reason!r}" if reason else "deployed"
-            self._expect(right, f"it is not {wanted}: {outcome.reason or 'deployed'}")
+            self.expect(right, f"it is not {wanted}: {outcome.reason or 'deployed'}")
 
     def aftermath(self) -> None:
         """See a good commit deployed, as git sees it, and the store sound for it."""
         release = self.be_good()
-        self._expect(git(release.path, "status", "--porcelain") == "", "git status is not clean")
+        self.expect(git(release.path, "status", "--porcelain") == "", "git status is not clean")
         head = git(release.path, "log", "-1", "--format=%s")
-        self._expect(head == "hostile", "git log does not show the commit")
+        self.expect(head == "hostile", "git log does not show the commit")
 
-    def _expect(self, holds: bool, what: str) -> None:
+    def expect(self, holds: bool, what: str) -> None:
+        """Count a promise; it has to hold.
+
+        Raises:
+            Broken: it does not.
+        """
         self.promises += 1
         if not holds:
             raise Broken(what)
@@ -238,18 +241,18 @@ class Ground:
                 path = at + b"/" + name
                 status = os.lstat(path)
                 kind, bits = stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode)
-                self._expect(kind in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK), f"{path!r}: {kind:o}")
-                self._expect(kind == stat.S_IFLNK or bits in (0o644, 0o755), f"{path!r}: mode {bits:o}")
-                self._expect(
+                self.expect(kind in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK), f"{path!r}: {kind:o}")
+                self.expect(kind == stat.S_IFLNK or bits in (0o644, 0o755), f"{path!r}: mode {bits:o}")
+                self.expect(
                     path == top + b"/.git" or status.st_size <= self.limits.file_bytes,
                     f"{path!r} is too large",
                 )
                 if kind == stat.S_IFLNK:
                     real = os.path.realpath(path)
                     inside = real == mapping or real.startswith(mapping + b"/")
-                    self._expect(inside, f"{path!r} leads to {real!r}")
+                    self.expect(inside, f"{path!r} leads to {real!r}")
 
-    def _surroundings(self) -> Mapping[str, object]:
+    def surroundings(self) -> Mapping[str, object]:
         """What must not change: all but the store and new releases."""
         kept: dict[str, object] = {"top": sorted(path.name for path in self.root.iterdir())}
         tops = [self.root / "outside", *([self._good.path] if self._good else [])]

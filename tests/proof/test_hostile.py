@@ -13,10 +13,18 @@ from tests.proof.hostileground import Trial, ground
 from tests.proof.hostilelinks import try_links
 from tests.proof.hostilememory import weigh_all
 from tests.proof.hostilespellings import compare_spellings
+from tests.proof.hostileswaps import try_swaps
 from tests.proof.table import Row, render
 
 GROUPS = groups()
-EVERY = {"names": 12, "symlinks": 3, "modes, modules, filters": 3, "packs and deltas": 2, "servers": 2}
+EVERY = {
+    "names": 12,
+    "symlinks": 3,
+    "modes, modules, filters": 3,
+    "packs and deltas": 2,
+    "servers": 2,
+    "cut or flipped at each byte": 40,
+}
 # What takes its time, by nature or by a deadline that has to pass.
 SLOW = (
     "multipl",
@@ -55,6 +63,11 @@ def test_names_that_git_takes_for_its_own_are_refused_and_no_others() -> None:
 
 def test_no_tree_of_symlinks_leads_out() -> None:
     holds(try_links(60, seed=5))
+
+
+@pytest.mark.root
+def test_who_owns_a_release_gets_no_further_by_swapping_it_under_our_hands() -> None:
+    holds(try_swaps(15))
 
 
 def test_memory_is_bounded_by_the_limits() -> None:
