@@ -7,14 +7,15 @@ import threading
 from collections import Counter as Tally
 from collections.abc import Iterator, Set
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gitopperd.work.board import Board
 from gitopperd.work.daemon import Daemon
 from libgitopper import DriftPolicy, Event, IntentKind, State, __version__, hookimpl
 
-__all__ = ["BoardCollector", "Meters"]
+__all__ = ["DaemonCollector", "Exposition", "Meters"]
 
 GIT_EVENTS = frozenset({"poll", "poll-failed", "deployed", "advanced"})
 DEPLOYS = frozenset({"deployed", "rejected", "taken-back", "healed"})
@@ -88,12 +89,29 @@ class Meters:
         return counted
 
 
-class BoardCollector(Collector):
-    """Collects the state of every service and upstream at the moment of the scrape."""
+class Exposition:
+    """What a scrape gets. Of a thousand services that is a megabyte, and mostly what it was before."""
 
-    def __init__(self, daemon: Daemon, meters: Meters) -> None:
-        self._daemon = daemon
-        self._meters = meters
+    def __init__(self, registry: CollectorRegistry, board: Board) -> None:
+        """`registry` has everything but the services' own series."""
+        self._registry = registry
+        self._board = board
+        self._services = CollectorRegistry()
+        self._services.register(BoardCollector(board))
+        self._kept: tuple[int, bytes] | None = None
+
+    def text(self) -> bytes:
+        """Return all series in Prometheus' text format."""
+        if self._kept is None or self._kept[0] != self._board.version:
+            self._kept = self._board.version, generate_latest(self._services)
+        return self._kept[1] + generate_latest(self._registry)
+
+
+class BoardCollector(Collector):
+    """Collects the state of every service at the moment of the scrape."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
 
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges."""
@@ -112,7 +130,7 @@ class BoardCollector(Collector):
             "Since when a service is in its state at its commit.",
             labels=["service"],
         )
-        for status in self._daemon.board:
+        for status in self._board:
             info.add_metric([status.service, status.hash, status.state.value], 1)
             change.add_metric([status.service], status.change.timestamp())
             for state in State:
@@ -122,9 +140,6 @@ class BoardCollector(Collector):
         yield change
         yield from self._freezes()
         yield self._drift()
-        yield self._meters.deploys_of({status.service for status in self._daemon.board})
-        yield self._sources()
-        yield self._build()
 
     def _freezes(self) -> Iterator[Metric]:
         """What is frozen or rolled back; a service that tracks has none of these series."""
@@ -143,8 +158,8 @@ class BoardCollector(Collector):
             "When a freeze ends by itself; absent where it has no end.",
             labels=["service"],
         )
-        for status in self._daemon.board:
-            intent = self._daemon.board.intent(status.service)
+        for status in self._board:
+            intent = self._board.intent(status.service)
             if intent.kind is IntentKind.TRACK:
                 continue
             info.add_metric([status.service, intent.by, intent.reason], 1)
@@ -162,11 +177,25 @@ class BoardCollector(Collector):
             "How many published files differ from their revision, as the last pass saw them.",
             labels=["service"],
         )
-        for service in self._daemon.board.services:
+        for service in self._board.services:
             if service.drift is not DriftPolicy.OFF:
-                found = self._daemon.board.outcome(service.name).drift
+                found = self._board.outcome(service.name).drift
                 drift.add_metric([service.name], len(found.changes) if found else 0)
         return drift
+
+
+class DaemonCollector(Collector):
+    """Collects the state of every upstream, what was counted, and what this is."""
+
+    def __init__(self, daemon: Daemon, meters: Meters) -> None:
+        self._daemon = daemon
+        self._meters = meters
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what is no service's own."""
+        yield self._meters.deploys_of({service.name for service in self._daemon.board.services})
+        yield self._sources()
+        yield self._build()
 
     def _sources(self) -> Metric:
         success = GaugeMetricFamily(

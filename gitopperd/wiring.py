@@ -30,7 +30,7 @@ from gitopperd.listener.listen import Address, listening
 from gitopperd.listener.metrics import ListenerCollector
 from gitopperd.listener.tls import TlsFiles
 from gitopperd.logs import EventLog
-from gitopperd.metrics import BoardCollector, Meters
+from gitopperd.metrics import DaemonCollector, Exposition, Meters
 from gitopperd.notify import Notifier
 from gitopperd.reloading import Applier, Reloading, tell_loaded
 from gitopperd.work.daemon import Daemon
@@ -105,7 +105,7 @@ def serve(settings: Settings) -> int:
             rng=random.Random(),  # noqa: S311 - it spreads polls, it guards nothing
             observe_seconds=meters.observe_seconds,
         )
-        registry.register(BoardCollector(daemon, meters))
+        registry.register(DaemonCollector(daemon, meters))
         _greet(settings, hooks)
         if settings.bootstrap is None:
             tell_loaded(hooks, settings.config)
@@ -132,7 +132,7 @@ def serve(settings: Settings) -> int:
             notifier=notifier,
         )
         app = make_app(
-            daemon, registry, guard, webhooks, audit, events, reloading,
+            daemon, Exposition(registry, daemon.board), guard, webhooks, audit, events, reloading,
             attended=attended, whole_body=whole_body,
         )  # fmt: skip
         parts = _Parts(

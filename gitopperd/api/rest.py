@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from aiohttp import web
 from aiohttp.typedefs import Middleware
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from gitopperd.api.admin import RELOADING
 from gitopperd.api.admin import ROUTES as ADMIN_ROUTES
@@ -20,25 +18,28 @@ from gitopperd.api.explain import ROUTES as EXPLAIN_ROUTES
 from gitopperd.api.guard import Guard
 from gitopperd.api.history import ROUTES as HISTORY_ROUTES
 from gitopperd.api.inquiries import INQUIRIES
+from gitopperd.api.listing import Listing, member, rfc3339
 from gitopperd.api.openapi import ROUTES as OPENAPI_ROUTES
 from gitopperd.api.queries import freeze_reason, freeze_until, query_of
 from gitopperd.api.routes import IDENTITY, Open, Route, register
 from gitopperd.api.webhooks import ROUTES as WEBHOOK_ROUTES
 from gitopperd.api.webhooks import WEBHOOKS, Webhooks
+from gitopperd.metrics import Exposition
 from gitopperd.reloading import Reloading
 from gitopperd.work.daemon import Daemon
-from libgitopper import Intent, IntentKind, Role, Status
+from libgitopper import Role
 from libgitopper.reconciler import utc_now
 
 __all__ = ["EVERY_ROUTE", "ROUTES", "make_app"]
 
 DAEMON = web.AppKey("daemon", Daemon)
-REGISTRY = web.AppKey("registry", CollectorRegistry)
+EXPOSITION = web.AppKey("exposition", Exposition)
+LISTING = web.AppKey("listing", Listing)
 
 
 def make_app(
     daemon: Daemon,
-    registry: CollectorRegistry,
+    exposition: Exposition,
     guard: Guard,
     webhooks: Webhooks,
     audit: Audit,
@@ -58,7 +59,8 @@ def make_app(
     app = web.Application(middlewares=middlewares)
     app[DAEMON] = daemon
     app[INQUIRIES] = daemon.inquiries
-    app[REGISTRY] = registry
+    app[EXPOSITION] = exposition
+    app[LISTING] = Listing(daemon)
     app[WEBHOOKS] = webhooks
     app[AUDIT] = audit
     app[EVENTS] = events
@@ -72,37 +74,6 @@ async def _let_watchers_go(app: web.Application) -> None:
     app[EVENTS].close()
 
 
-def member(request: web.Request, status: Status) -> dict[str, object]:
-    """Return a service as the API shows it. `change` is RFC 1123, as clients have always read it."""
-    daemon, name = request.app[DAEMON], status.service
-    source = daemon.service(name).source
-    told: dict[str, object] = {
-        **_wanted(daemon.board.intent(name)),
-        "service": name,
-        "hash": status.hash,
-        "state": status.state.value,
-        "stateinfo": status.info,
-        "change": status.change.strftime("%a, %d %b %Y %H:%M:%S UTC"),
-        "upstream": source.upstream,
-        "branch": source.branch,
-    }
-    if waits := daemon.board.waits(name):
-        told["waits"] = waits
-    return told
-
-
-def _wanted(intent: Intent) -> dict[str, str]:
-    """Who froze a service or rolled it back, until when and why; as far as it is known."""
-    if intent.kind is IntentKind.TRACK:
-        return {}
-    members = {"reason": intent.reason, "until": _rfc3339(intent.until), "by": intent.by}
-    return {name: value for name, value in members.items() if value}
-
-
-def _rfc3339(time: datetime | None) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if time else ""
-
-
 async def list_machines(request: web.Request) -> web.Response:
     """Every machine in the config."""
     return answer({"machines": list(request.app[DAEMON].machines)})
@@ -110,9 +81,8 @@ async def list_machines(request: web.Request) -> web.Response:
 
 async def list_services(request: web.Request) -> web.Response:
     """Every service of this host that the asker may see."""
-    may = request[IDENTITY].may
-    statuses = [status for status in request.app[DAEMON].board if may(Role.READ, status.service)]
-    return answer({"services": [member(request, status) for status in statuses]})
+    body = request.app[LISTING].text(request[IDENTITY])
+    return web.Response(body=body, content_type="application/json", charset="utf-8")
 
 
 async def list_service(request: web.Request) -> web.Response:
@@ -126,7 +96,7 @@ async def list_service(request: web.Request) -> web.Response:
             "behind": behind.commits,
             "behind_touching": behind.touching,
         }
-    return answer(member(request, request.app[DAEMON].status(name)) | told)
+    return answer(member(request.app[DAEMON], request.app[DAEMON].status(name)) | told)
 
 
 async def freeze(request: web.Request) -> web.Response:
@@ -137,41 +107,43 @@ async def freeze(request: web.Request) -> web.Response:
     status = await request.app[DAEMON].freeze(
         request.match_info["service"], by=by, reason=reason, until=until
     )
-    end = f"until {_rfc3339(until)}" if until else ""
-    return answer(member(request, status), note=": ".join(part for part in (end, reason) if part))
+    end = f"until {rfc3339(until)}" if until else ""
+    return answer(
+        member(request.app[DAEMON], status), note=": ".join(part for part in (end, reason) if part)
+    )
 
 
 async def unfreeze(request: web.Request) -> web.Response:
     """Track again; persisted before the answer."""
     by = request[IDENTITY].name
     status = await request.app[DAEMON].unfreeze(request.match_info["service"], by=by)
-    return answer(member(request, status))
+    return answer(member(request.app[DAEMON], status))
 
 
 async def rollback(request: web.Request) -> web.Response:
     """Pin to an older commit; persisted before the answer, carried out after it."""
     names, by = request.match_info, request[IDENTITY].name
     status = await request.app[DAEMON].rollback(names["service"], names["hash"], by=by)
-    return answer(member(request, status), status=202, note=f"to {names['hash']}")
+    return answer(member(request.app[DAEMON], status), status=202, note=f"to {names['hash']}")
 
 
 async def pull(request: web.Request) -> web.Response:
     """Poll now; the answer does not wait for it."""
     by = request[IDENTITY].name
     status = request.app[DAEMON].pull(request.match_info["service"], by=by)
-    return answer(member(request, status), status=202)
+    return answer(member(request.app[DAEMON], status), status=202)
 
 
 async def retry(request: web.Request) -> web.Response:
     """Try again what was rejected before; that it may be is persisted before the answer."""
     by = request[IDENTITY].name
     status = await request.app[DAEMON].retry(request.match_info["service"], by=by)
-    return answer(member(request, status), status=202)
+    return answer(member(request.app[DAEMON], status), status=202)
 
 
 async def metrics(request: web.Request) -> web.Response:
     """Metrics in Prometheus' text format; they show every service."""
-    body = generate_latest(request.app[REGISTRY])
+    body = request.app[EXPOSITION].text()
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

@@ -28,6 +28,8 @@ class Board:
         self._statuses: dict[str, Status] = {}
         self._settled: dict[str, Status] = {}
         self._unseen: set[str] = set()
+        self.version = 0
+        """Another one whenever anything on the board may be another: for who keeps what it made of it."""
 
     def add(self, outcome: Outcome, runner: Runner, shown: Status | None) -> None:
         """Put up a service with what is known of it without a look at the host."""
@@ -52,6 +54,7 @@ class Board:
             for known in (self._outcomes, self._runners, self._statuses, self._settled):
                 known.pop(name, None)
             self._unseen.discard(name)
+        self.version += 1
 
     def settle(self, outcome: Outcome) -> Status | None:
         """Note what a pass did; return the status where it is news that should outlive a restart.
@@ -125,6 +128,7 @@ class Board:
         return all(status.state in {State.OK, State.FREEZE} for status in self)
 
     def _show(self, name: str) -> None:
+        self.version += 1
         outcome = self._outcomes[name]
         state, info = self._derive(name, outcome)
         hash_ = outcome.deployed.revision if outcome.deployed else ""
