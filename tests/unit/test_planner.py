@@ -28,7 +28,7 @@ from libgitopper import (
     aim,
     make_plan,
 )
-from libgitopper.planner import Stale
+from libgitopper.planner import Stale, in_line
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 WEB = Mapping(link="web", local=Path("/etc/web"))
@@ -341,3 +341,28 @@ def test_another_publisher_or_mount_directory_makes_all_of_the_old_stale() -> No
 
 def test_nothing_is_stale_before_the_first_deploy() -> None:
     assert Stale.of(None, placed("/a")) == Stale()
+
+
+@pytest.mark.parametrize(
+    ("intent", "tip", "deployed", "attempt", "expected"),
+    [
+        pytest.param(Intent(), A, deployed_of(OLD), None, True, id="at the tip"),
+        pytest.param(Intent(), B, deployed_of(OLD), None, False, id="behind"),
+        pytest.param(Intent(), None, deployed_of(OLD), None, True, id="at what is known"),
+        pytest.param(Intent(), A, None, None, False, id="nothing deployed"),
+        pytest.param(Intent(), None, deployed_of(OLD), attempt_of(NEW), False, id="not finished"),
+        pytest.param(Intent(kind=IntentKind.FREEZE), B, deployed_of(OLD), None, True, id="frozen"),
+        pytest.param(
+            Intent(kind=IntentKind.ROLLBACK, revision=B),
+            A,
+            deployed_of(OLD),
+            None,
+            False,
+            id="on its way back",
+        ),
+    ],
+)
+def test_those_that_come_after_wait_for_one_that_is_not_in_line(
+    intent: Intent, tip: str | None, deployed: Deployed | None, attempt: Attempt | None, expected: bool
+) -> None:
+    assert in_line(intent=intent, tip=tip, deployed=deployed, attempt=attempt) is expected

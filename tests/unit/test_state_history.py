@@ -54,6 +54,13 @@ def test_a_deploy_and_drift_survive_to_be_opened_again(path: Path) -> None:
         assert store.deploys("webapp") == store.drifts("webapp") == ()
 
 
+def test_tries_and_patches_come_back_with_all_that_is_known_of_them(store: StateStore) -> None:
+    tried, whole = evolve(DEPLOY, tries=3, last=LATER), evolve(DRIFT, complete=True)
+    store.add_deploy(tried)
+    store.keep_drift(whole)
+    assert (store.deploys("web"), store.drifts("web")) == ((tried,), (whole,))
+
+
 def test_a_deploy_is_recorded_with_what_it_brought_or_not_at_all(path: Path, store: StateStore) -> None:
     store.record(DEPLOYED, DONE)
     assert (store.deployed("web") is not None, store.deploys("web")) == (True, (DONE,))
