@@ -39,6 +39,8 @@ class Meters:
             buckets=DURATION_BUCKETS,
         )
 
+        self.deploys = 0
+        """How many deploys ended, of whichever service and in whichever way."""
         self._deploys: Tally[tuple[str, str]] = Tally()
         self._lock = threading.Lock()
         self._config_is_good = Gauge(
@@ -58,6 +60,7 @@ class Meters:
         if event.kind in DEPLOYS and event.service is not None:
             with self._lock:
                 self._deploys[event.service, event.kind] += 1
+                self.deploys += 1
         if event.kind == "config-loaded":
             self._config_is_good.set(1)
             self._config_since.set_to_current_time()
@@ -92,26 +95,29 @@ class Meters:
 class Exposition:
     """What a scrape gets. Of a thousand services that is a megabyte, and mostly what it was before."""
 
-    def __init__(self, registry: CollectorRegistry, board: Board) -> None:
+    def __init__(self, registry: CollectorRegistry, board: Board, meters: Meters) -> None:
         """`registry` has everything but the services' own series."""
         self._registry = registry
         self._board = board
+        self._meters = meters
         self._services = CollectorRegistry()
-        self._services.register(BoardCollector(board))
-        self._kept: tuple[int, bytes] | None = None
+        self._services.register(BoardCollector(board, meters))
+        self._kept: tuple[tuple[int, int], bytes] | None = None
 
     def text(self) -> bytes:
         """Return all series in Prometheus' text format."""
-        if self._kept is None or self._kept[0] != self._board.version:
-            self._kept = self._board.version, generate_latest(self._services)
+        version = self._board.version, self._meters.deploys
+        if self._kept is None or self._kept[0] != version:
+            self._kept = version, generate_latest(self._services)
         return self._kept[1] + generate_latest(self._registry)
 
 
 class BoardCollector(Collector):
-    """Collects the state of every service at the moment of the scrape."""
+    """Collects the state of every service at the moment of the scrape, and how its deploys ended."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, meters: Meters) -> None:
         self._board = board
+        self._meters = meters
 
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges."""
@@ -140,6 +146,7 @@ class BoardCollector(Collector):
         yield change
         yield from self._freezes()
         yield self._drift()
+        yield self._meters.deploys_of({service.name for service in self._board.services})
 
     def _freezes(self) -> Iterator[Metric]:
         """What is frozen or rolled back; a service that tracks has none of these series."""
@@ -185,15 +192,13 @@ class BoardCollector(Collector):
 
 
 class DaemonCollector(Collector):
-    """Collects the state of every upstream, what was counted, and what this is."""
+    """Collects the state of every upstream, and what this is."""
 
-    def __init__(self, daemon: Daemon, meters: Meters) -> None:
+    def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._meters = meters
 
     def collect(self) -> Iterator[Metric]:
         """Yield what is no service's own."""
-        yield self._meters.deploys_of({service.name for service in self._daemon.board.services})
         yield self._sources()
         yield self._build()
 

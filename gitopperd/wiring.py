@@ -105,7 +105,7 @@ def serve(settings: Settings) -> int:
             rng=random.Random(),  # noqa: S311 - it spreads polls, it guards nothing
             observe_seconds=meters.observe_seconds,
         )
-        registry.register(DaemonCollector(daemon, meters))
+        registry.register(DaemonCollector(daemon))
         _greet(settings, hooks)
         if settings.bootstrap is None:
             tell_loaded(hooks, settings.config)
@@ -132,7 +132,7 @@ def serve(settings: Settings) -> int:
             notifier=notifier,
         )
         app = make_app(
-            daemon, Exposition(registry, daemon.board), guard, webhooks, audit, events, reloading,
+            daemon, Exposition(registry, daemon.board, meters), guard, webhooks, audit, events, reloading,
             attended=attended, whole_body=whole_body,
         )  # fmt: skip
         parts = _Parts(

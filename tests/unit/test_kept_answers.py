@@ -10,9 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from gitopperd.api.listing import Listing
-from gitopperd.metrics import Exposition
+from gitopperd.metrics import Exposition, Meters
 from gitopperd.work.daemon import Daemon
-from libgitopper import Grant, Identity, Intent, IntentKind, Role
+from libgitopper import Event, Grant, Identity, Intent, IntentKind, Role
 from tests.support.bench import Bench, MakeBench, make, service
 
 __all__ = ["make"]
@@ -69,13 +69,16 @@ def test_who_may_see_some_is_never_given_what_was_made_for_who_may_see_all(bench
 def test_a_scrape_has_what_is_true_now_and_what_was_counted_since(bench: Bench) -> None:
     registry = CollectorRegistry()
     other = Gauge("other", "Something else.", registry=registry)
-    exposition = Exposition(registry, bench.board)
+    meters = Meters(CollectorRegistry())
+    exposition = Exposition(registry, bench.board, meters)
 
     async def work() -> None:
         await bench.settle(2)
         assert b'gitopper_service_state{service="web",state="OK"} 1.0' in exposition.text()
         other.set(7)
         assert b"other 7.0" in exposition.text()
+        meters.gitopper_event(Event(kind="deployed", service="web"))
+        assert b'gitopper_deploys_total{result="deployed",service="web"} 1.0' in exposition.text()
         bench.unreachable = True
         await bench.poll_by_interval("web")
         assert b'gitopper_service_state{service="web",state="OK"} 0.0' in exposition.text()
