@@ -12,7 +12,7 @@ PROOF_ARGS ?=
 # Which benchmarks, and their options: make bench BENCH_ARGS="--quick idle-poll cold-start". Default: all, in full.
 BENCH_ARGS ?=
 
-.PHONY: help demo test proof bench check coverage install clean
+.PHONY: help demo test proof bench check coverage mutation install clean
 
 help:
 	@echo "make demo      the main job, for real, on an upstream made on the spot; Ctrl-C ends it"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench     us and the git command side by side, which takes an hour; prints a table"
 	@echo "make check     ruff, mypy --strict, import-linter"
 	@echo "make coverage  the tests again, with branch coverage"
+	@echo "make mutation  is each small change to the planner and the state store noticed by a test? Half an hour"
 	@echo "make clean     remove what the others made"
 
 $(BIN)/pip:
@@ -53,5 +54,9 @@ check: install
 coverage: install
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
+mutation: install
+	$(BIN)/pip install --quiet --disable-pip-version-check '.[mutation]' -c constraints.txt
+	$(BIN)/python -m tests.mutants
+
 clean:
-	rm -rf $(VENV) build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist mutants .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
