@@ -187,6 +187,19 @@ def test_the_unit_as_it_is_shipped_works(site: Site) -> None:
     site.works(before)
 
 
+def test_the_unit_as_it_is_shipped_fetches_without_rights(site: Site) -> None:
+    site.works(site.start(UNIT.read_text()))
+    (pid,) = site.host.box.run(["pgrep", "-f", "dulwich.unprivileged"], check=True).stdout.split()
+    lines = site.host.box.read(f"/proc/{pid}/status").splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    assert status["Uid"].split() == ["65534"] * 4
+    assert (int(status["CapEff"], 16), status["NoNewPrivs"], status["Seccomp"]) == (0, "1", "2")
+    assert "has to do without" not in site.said()
+    assert "gitopper.sysusers.conf" in site.said()
+    site.host.daemon("stop")
+    assert not site.host.box.exists(f"/proc/{pid}")
+
+
 def test_systemctl_reload_loads_the_configuration_again_and_refuses_a_broken_one(site: Site) -> None:
     box = site.host.box
     site.start(UNIT.read_text())

@@ -269,6 +269,14 @@ def test_it_has_nothing_of_our_environment_that_it_does_not_need(
     assert b"no_proxy=127.0.0.1" in environment
 
 
+def test_it_takes_little_memory(client: Client, upstream: Upstream, server: HttpServer) -> None:
+    follow(client, upstream, server.url())
+    (pid,) = client.pids()
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    sizes = {line.split()[0]: int(line.split()[1]) for line in lines if line.endswith(" kB")}
+    assert sizes["Private_Dirty:"] < 20_000
+
+
 TRIES = """
 import ctypes, os, socket, sys
 from gitopper_plugins.dulwich import sandbox

@@ -40,14 +40,14 @@ _FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 """Netlink, since the resolver looks which addresses this host has."""
 _NAMESPACES = 0x7E020080
 """The flags of clone(2) that make a namespace."""
-_MACHINES = {"x86_64": (0, 0xC000003E, 317), "aarch64": (1, 0xC00000B7, 277)}
-"""Name to column above, number of the architecture (linux/audit.h), and number of seccomp(2)."""
+_MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+"""Name to column above, and number of the architecture (linux/audit.h)."""
 _X32_BIT = 0x40000000
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_OF, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
-_SET_MODE_FILTER = 1
+_SET_SECCOMP, _MODE_FILTER = 22, 2
 
 
 class SyscallFilterError(Exception):
@@ -62,7 +62,7 @@ def program(machine: str) -> bytes:
     """
     if machine not in _MACHINES:
         raise SyscallFilterError(f"the numbers of system calls on {machine} are not known")
-    column, architecture, _ = _MACHINES[machine]
+    column, architecture = _MACHINES[machine]
     steps = [
         _step(_LOAD, _ARCHITECTURE),
         _step(_EQUAL, architecture, yes=1),
@@ -93,7 +93,9 @@ def _refuse(number: int) -> bytes:
 
 
 def install() -> None:
-    """Filter the calls of this process, all its threads, and all that come of it. Needs no_new_privs.
+    """Filter the calls of this thread, and of all that comes of it; needs no_new_privs.
+
+    By prctl(2): a unit with ``SystemCallFilter=@system-service`` does not allow seccomp(2).
 
     Raises:
         OSError: the kernel has no filters.
@@ -103,6 +105,9 @@ def install() -> None:
     code = ctypes.create_string_buffer(program(machine), len(program(machine)))
     head = struct.pack("@HP", len(code) // 8, ctypes.addressof(code))
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(_MACHINES[machine][2], _SET_MODE_FILTER, 0, head) != 0:
+    if (
+        libc.prctl(_SET_SECCOMP, ctypes.c_ulong(_MODE_FILTER), head, ctypes.c_ulong(0), ctypes.c_ulong(0))
+        != 0
+    ):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

@@ -16,7 +16,6 @@ import contextlib
 import importlib
 import json
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -95,7 +94,7 @@ class Servant:
 def _access(asked: dict[str, Any]) -> Iterator[Access]:
     """What is to be shown; keys become files for ssh to read, until the block ends."""
     files = {name: asked[name] for name in ("ssh_key", "known_hosts") if asked.get(name)}
-    directory = f"{sandbox.HOME}/{secrets.token_hex(8)}"
+    directory = f"{sandbox.HOME}/{os.urandom(8).hex()}"
     paths = {}
     try:
         if files:
@@ -139,7 +138,7 @@ def _ids(text: str) -> list[Any]:
 
 def _index(line: Conversation, pack: BinaryIO, asked: dict[str, Any]) -> None:
     """Answer with the index of a pack; or, when it is large, that another one should do it."""
-    target = f"{sandbox.HOME}/{secrets.token_hex(8)}.idx"
+    target = f"{sandbox.HOME}/{os.urandom(8).hex()}.idx"
     own = f"/proc/self/fd/{pack.fileno()}"
     try:
         if not asked["alone"] and not indexing.is_light(pack):
