@@ -27,7 +27,7 @@ def deploy_one(bench: Bench) -> Iterator[Figure]:
         theirs.clone()
         with Ours(stage.home / "ours", services, stamping=True) as host:
             host.start()
-            for number in range(bench.pick(100, 20, 2)):
+            for number in range(bench.rounds * bench.pick(20, 10, 2)):
                 changed = [services[number % len(services)]]
                 commit(stage.repository, change(changed, number))
                 ours.append(1000 * seconds_to_reload(host, changed))

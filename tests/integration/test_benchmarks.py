@@ -104,3 +104,8 @@ def test_figures_are_judged_by_their_medians() -> None:
     assert Figure(name="CPU", unit="s", ours=[3]).met is None
     assert percentile(list(range(100)), 99) == 99
     assert percentile([1], 99) == 1
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_each_row_is_documented(name: str) -> None:
+    assert f"`{name}`" in (ROOT / "docs/reference/benchmarks.md").read_text()
