@@ -19,6 +19,7 @@ from gitopperd.filewatch import FileWatch
 from gitopperd.judging import judged
 from gitopperd.listener.listen import Address, ExposedError, check_exposure, parse_address
 from gitopperd.logs import set_up_logging
+from gitopperd.openfiles import allow_open_files
 from gitopperd.options import UPSTREAM_VARIABLE, Repository, repository_options
 from gitopperd.wiring import START_OVER, Settings, serve
 from libgitopper import (
@@ -156,6 +157,7 @@ def main(
     environ = dict(os.environ)
     os.environ.pop(UPSTREAM_VARIABLE, None)  # it may hold a secret, and what we run has no business with it
     set_up_logging(debug=debug, as_json=log_json, journal="JOURNAL_STREAM" in os.environ)
+    allow_open_files()
     try:
         hooks = load_plugins()
         reading = _Reading(hosts=hosts, interval_seconds=interval, root=not no_root, hooks=hooks)
