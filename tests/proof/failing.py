@@ -145,6 +145,8 @@ def sweep(host: Stand, scene: Scene, choose: Callable[[int], Sequence[int]], *, 
         if tell and judge.broken:
             sys.stderr.write("\n".join([*judge.broken, ""]))
     case = f"{scene.name} ({host.publish})"
+    if tell:
+        print(f"{case}: {points} points, {len(failures)} failures", file=sys.stderr, flush=True)
     return Row(part="failing", case=case, points=points, promises=promises, failures=failures)
 
 

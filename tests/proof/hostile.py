@@ -7,10 +7,11 @@ import logging
 import os
 import random
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from tests.proof.hostilecases import groups, try_all
 from tests.proof.hostilefuzz import fuzz, kept
-from tests.proof.hostileground import ground
+from tests.proof.hostileground import READERS, ground
 from tests.proof.hostilelinks import try_links
 from tests.proof.hostilememory import weigh_all
 from tests.proof.hostilespellings import compare_spellings
@@ -38,18 +39,27 @@ def run(arguments: Sequence[str]) -> list[Row]:
     seed = random.randrange(10**9) if options.seed is None else options.seed
     cases = groups()
     parts: dict[str, Callable[[], Row]] = {
-        name: lambda name=name, them=them: _on_ground(name, them) for name, them in cases.items()
+        by(name, reader): partial(_on_ground, by(name, reader), them, reader)
+        for reader in READERS
+        for name, them in cases.items()
     }
     parts["spellings of .git"] = compare_spellings
     parts["symlinks at random"] = lambda: try_links(LINK_TREES, seed)
     if os.geteuid() == 0:
         parts["swapped under our hands"] = lambda: try_swaps(SWAP_ROUNDS)
-    parts["memory"] = lambda: weigh_all("memory", [*cases["bombs"], *cases["shapes"]])
-    parts["corpus"] = lambda: _on_ground("corpus", kept())
+    for reader in READERS:
+        heavy = [*cases["bombs"], *cases["shapes"]]
+        parts[by("memory", reader)] = partial(weigh_all, by("memory", reader), heavy, reader)
+        parts[by("corpus", reader)] = partial(_on_ground, by("corpus", reader), kept(), reader)
     parts["fuzzer"] = lambda: fuzz(options.seconds, seed, keep=options.keep)
     return [part() for name, part in parts.items() if options.only in name]
 
 
-def _on_ground(name: str, cases: Iterable[object]) -> Row:
-    with ground() as here:
+def by(name: str, reader: str | None) -> str:
+    """Return the name of a case, with who reads."""
+    return f"{name}, read by {reader}" if reader else name
+
+
+def _on_ground(name: str, cases: Iterable[object], reader: str | None) -> Row:
+    with ground(reader=reader) as here:
         return try_all(name, here, cases)  # type: ignore[arg-type]

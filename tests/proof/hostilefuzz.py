@@ -17,7 +17,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from tests.proof.hostileground import Ground, Outcome, Repository, ground
+from tests.proof.hostileground import READERS, Ground, Outcome, Repository, ground
 from tests.proof.hostiletrees import CONTROLS, IGNORED
 from tests.proof.table import Row
 from tests.support import rawpack as raw
@@ -26,7 +26,7 @@ from tests.support.rawserver import FLUSH, pkt, sent_as_pack
 __all__ = ["CORPUS", "Input", "fuzz", "kept"]
 
 CORPUS = Path(__file__).with_name("corpus")
-TRIES_ON_ONE_GROUND = 1500
+TRIES_ON_ONE_GROUND = 500
 """After so many, a fresh host: what was deployed meanwhile takes room."""
 GOOD_EVERY = 25
 MAX_KEPT_BYTES = 4000
@@ -109,7 +109,9 @@ def fuzz(seconds: float, seed: int, *, keep: bool) -> Row:
     chance, until = random.Random(seed), time.monotonic() + seconds
     endings, failures, points, promises = _endings() if keep else set[str](), list[str](), 0, 0
     while time.monotonic() < until:
-        with ground(timeout_seconds=5.0) as here:
+        # Whoever reads: one ground after the other.
+        reader = READERS[points // TRIES_ON_ONE_GROUND % len(READERS)]
+        with ground(timeout_seconds=5.0, reader=reader) as here:
             for point in itertools.islice(itertools.count(1), TRIES_ON_ONE_GROUND):
                 points += 1
                 made = _input(chance)

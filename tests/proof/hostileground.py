@@ -38,13 +38,26 @@ from tests.support import rawpack as raw
 from tests.support.rawserver import Answers, raw_server
 from tests.support.upstream import git
 
-__all__ = ["ANY", "LIMITS", "MIB", "Broken", "Ground", "Outcome", "Repository", "Trial", "ground"]
+__all__ = [
+    "ANY",
+    "LIMITS",
+    "MIB",
+    "READERS",
+    "Broken",
+    "Ground",
+    "Outcome",
+    "Repository",
+    "Trial",
+    "ground",
+]
 
 MIB = 1 << 20
 LIMITS = Limits(file_bytes=MIB, release_bytes=4 * MIB, fetch_bytes=8 * MIB)
 TIMEOUT_SECONDS = 20.0
 SLACK_SECONDS = 5.0
 MAX_WORDS = 2000
+READERS: tuple[str | None, ...] = (None, "nobody") if os.geteuid() == 0 else (None,)
+"""Who may read what a server sends: the daemon itself, and as root another account."""
 ANY = "*"
 """Refused or deployed: both are right."""
 
@@ -120,6 +133,8 @@ class Ground:
     plugin: DulwichPlugin
     limits: Limits = LIMITS
     timeout_seconds: float = TIMEOUT_SECONDS
+    reader: str | None = None
+    """The account that reads what the server sends, in a process of its own; None: this process does."""
     promises: int = 0
     """How many were checked so far."""
     _good: Release | None = None
@@ -130,7 +145,7 @@ class Ground:
         """The service; it maps the directory ``web``."""
         return Service(
             name="web",
-            source=Source(upstream=self.answers.url, branch="main"),
+            source=Source(upstream=self.answers.url, branch="main", fetch_user=self.reader),
             mappings=(PathMapping(link="web", local=Path("/nowhere/web")),),
             mount=self.root / "mount",
             limits=self.limits,
@@ -151,6 +166,7 @@ class Ground:
             stores=self.root / "stores",
             timeout_seconds=self.timeout_seconds,
             limits=self.limits,
+            fetch_user=self.reader,
         )
         return self.hooks.fetch(request)
 
@@ -266,15 +282,15 @@ class Ground:
 
 
 @contextlib.contextmanager
-def ground(limits: Limits = LIMITS, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Ground]:
-    """A host on which a good commit is deployed already."""
+def ground(timeout_seconds: float = TIMEOUT_SECONDS, reader: str | None = None) -> Iterator[Ground]:
+    """A host on which a good commit is deployed already; for `reader`, see `Ground`."""
     plugin, hooks = DulwichPlugin(), Hooks()
     hooks.register(plugin, name="dulwich")
     with tempfile.TemporaryDirectory(prefix="hostile-") as directory, raw_server() as answers:
         root = Path(directory)
         (root / "outside").mkdir()
         (root / "outside/passwd").write_text("root")
-        here = Ground(root, answers, hooks, plugin, limits, timeout_seconds)
+        here = Ground(root, answers, hooks, plugin, timeout_seconds=timeout_seconds, reader=reader)
         try:
             here.be_good()
             yield here

@@ -44,12 +44,19 @@ class Taken:
     reason: str
 
 
-def measure(trial: Trial) -> Taken:
+def measure(trial: Trial, reader: str | None = None) -> Taken:
     """Deploy what `trial` has, in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="hostile-") as directory, raw_server() as answers:
         root = Path(directory)
         served = Ground(root, answers, Hooks(), DulwichPlugin())
-        argv = [sys.executable, "-m", "tests.proof.hostilememory", str(root), str(answers.port)]
+        argv = [
+            sys.executable,
+            "-m",
+            "tests.proof.hostilememory",
+            str(root),
+            str(answers.port),
+            *([reader] if reader else []),
+        ]
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdin
             assert process.stdout
@@ -62,12 +69,12 @@ def measure(trial: Trial) -> Taken:
         return Taken(**json.loads(out))
 
 
-def weigh_all(name: str, trials: Iterable[Trial]) -> Row:
-    """Measure each of `trials`, and hold it against the bounds."""
+def weigh_all(name: str, trials: Iterable[Trial], reader: str | None = None) -> Row:
+    """Measure each of `trials`, and hold it against the bounds; for `reader`, see `Ground`."""
     failures, points = [], 0
     for trial in trials:
         points += 1
-        taken = measure(trial)
+        taken = measure(trial, reader)
         here, elsewhere = taken.growth_bytes / MIB, taken.child_bytes / MIB
         told = f"{name}: {trial.name}: {here:.0f} MiB, {elsewhere:.0f} MiB elsewhere"
         print(told, file=sys.stderr)
@@ -115,12 +122,12 @@ def _deploy(here: Ground) -> str:
     return ""
 
 
-def main(root: Path, port: int) -> None:
+def main(root: Path, port: int, reader: str | None = None) -> None:
     """Be the process that deploys."""
     logging.disable(logging.CRITICAL)
     plugin, hooks = DulwichPlugin(), Hooks()
     hooks.register(plugin, name="dulwich")
-    here = Ground(root, Answers(port=port), hooks, plugin)
+    here = Ground(root, Answers(port=port), hooks, plugin, reader=reader)
     sys.stdin.readline()
     assert not _deploy(here)
     print("deployed", flush=True)
@@ -128,11 +135,11 @@ def main(root: Path, port: int) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # the peak is what it is now: proc(5)
     before = _field("VmRSS")
     reason = _deploy(here)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     growth = _field("VmHWM") - before
+    plugin.close()  # who reads for it ends with it, and can be told of
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     print(json.dumps({"growth_bytes": growth, "child_bytes": children, "reason": reason}))
-    plugin.close()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

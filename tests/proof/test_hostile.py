@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import pwd
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +57,23 @@ def holds(row: Row) -> None:
 def test_hostile_commit_harms_nothing_and_a_good_one_follows(name: str) -> None:
     with ground() as here:
         holds(try_all(name, here, share(name), every=20))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", ["names", "packs and deltas", "servers", "cut or flipped at each byte"])
+def test_hostile_commit_harms_nothing_where_another_account_reads_it(name: str) -> None:
+    with ground(reader="nobody") as here:
+        holds(try_all(name, here, share(name)[1::3], every=20))
+        assert pwd.getpwnam("nobody").pw_uid in uids_of_children()
+
+
+def uids_of_children() -> set[int]:
+    found = set()
+    for children in Path("/proc/self/task").glob("*/children"):
+        for pid in children.read_text().split():
+            status = Path(f"/proc/{pid}/status").read_text()
+            found.add(int(status.partition("Uid:\t")[2].split()[0]))
+    return found
 
 
 def test_names_that_git_takes_for_its_own_are_refused_and_no_others() -> None:
