@@ -81,6 +81,7 @@ def test_what_is_not_written_has_the_documented_default():
     service = the_service(f"[global]\n{UPSTREAM}" + entry())
     assert service.source.branch == "main"
     assert (service.interval_seconds, service.timeout_seconds, service.keep) == (300.0, 90.0, 5)
+    assert service.resync_seconds == 600.0
     assert (service.publish, service.reload, service.action) == ("bind", "systemd", "reload")
     assert (service.readonly, service.user, service.command) == (False, None, ())
     assert service.mount == Path("/var/lib/gitopper")

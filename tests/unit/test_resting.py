@@ -5,15 +5,30 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from attrs import evolve
 
 from gitopperd.work import runner as module
 from gitopperd.work.delays import next_look
-from libgitopper import Drift, Plan, Reason, ReloadError, State, Verb
+from libgitopper import (
+    CheckoutError,
+    Content,
+    Drift,
+    Plan,
+    Reason,
+    ReloadError,
+    Service,
+    State,
+    Store,
+    TreeEntry,
+    Verb,
+)
+from libgitopper.deciding import is_touched
 from libgitopper.repository import ChangeKind, FileChange
-from tests.support.bench import Bench, MakeBench, make, service
+from tests.support.bench import Bench, MakeBench, deployed, make, service
 
 __all__ = ["make"]
 
@@ -167,3 +182,25 @@ def test_a_thousand_services_do_not_look_at_once() -> None:
 def test_a_look_is_never_later_than_the_config_asks_for() -> None:
     rng = random.Random(2)
     assert all(300 <= next_look(resync_seconds=600, rng=rng) <= 600 for _ in range(1000))
+
+
+def test_what_news_touch_is_what_differs_at_the_tip_or_is_not_known() -> None:
+    web = service("web")
+    there = deployed(web, A)
+
+    def contents(revision: str, of: Service) -> Content:
+        if revision == "c" * 40:
+            raise CheckoutError("web is not in it")
+        entry = TreeEntry(link="web", id="f" * 40, mode=0o040000)
+        return Content(revision=revision, entries=(entry,) if revision == B else ())
+
+    def store_at(tip: str | None) -> Store:
+        tips = {"main": tip} if tip else {}
+        return cast("Store", SimpleNamespace(tips=tips, content=contents))
+
+    assert not is_touched(web, store_at(A), there), "nothing moved"
+    assert not is_touched(web, store_at("d" * 40), there), "the same files"
+    assert is_touched(web, store_at(B), there), "other files"
+    assert is_touched(web, store_at("c" * 40), there), "a pass tells what is wrong"
+    assert is_touched(web, store_at(None), there), "no branch"
+    assert is_touched(web, store_at(A), None), "the first deploy"
