@@ -77,6 +77,24 @@ def test_file_of_the_skeleton_that_is_empty_after_a_power_loss_is_written_again(
     git(store.path, "fsck")
 
 
+@pytest.mark.parametrize("lacks", [{".idx"}, {".idx", ".promisor"}, {".idx", ".pack"}])
+def test_half_a_pack_that_a_crash_left_is_removed(stage: Stage, lacks: set[str]) -> None:
+    store = stage.fetch()
+    packs = store.path / "objects/pack"
+    whole = sorted(packs.iterdir())
+    for suffix in {".pack", ".promisor", ".idx"} - lacks:
+        for name, seconds in (("a" * 40, 0), ("b" * 40, 1)):
+            half = packs / f"pack-{name}{suffix}"
+            half.touch()
+            # The other one may be a pack that somebody's git is about to finish.
+            os.utime(half, (1_600_000_000,) * 2 if seconds else None)
+    as_after_a_restart(stage)
+    stage.fetch()
+    left = [path for path in sorted(packs.iterdir()) if path not in whole]
+    assert {path.stem for path in left} == {f"pack-{'a' * 40}"}
+    git(store.path, "fsck")
+
+
 def test_lock_files_of_a_killed_git_do_not_hold_up_anything(stage: Stage) -> None:
     service = stage.service("web")
     release = stage.checkout(service)

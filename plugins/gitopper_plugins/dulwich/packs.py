@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -27,13 +28,15 @@ from gitopper_plugins.dulwich.pkt import GarbledError
 from gitopper_plugins.dulwich.scratch import scratch, sync_directory
 from libgitopper import Limits
 
-__all__ = ["SCRATCH", "consolidate", "drop_damaged", "receive"]
+__all__ = ["SCRATCH", "consolidate", "drop_damaged", "drop_halves", "receive"]
 
 log = logging.getLogger(__name__)
 
 SCRATCH = "scratch-"
 INDEX_TIMEOUT_SECONDS = 3600.0
 MAX_SMALL_PACKS = 8
+HALF_SECONDS = 3600.0
+"""How old what has no index must be: it may be a pack that somebody's git is about to finish."""
 SMALL_BYTES = 32 * 1024 * 1024
 _EMPTY_PACK_BYTES = 32
 Indexer: TypeAlias = Callable[[Path, Limits, float], None]
@@ -157,6 +160,18 @@ def drop_damaged(store: Path) -> None:
         except Exception:
             log.exception("pack %s is damaged", base)
             _delete(base)
+
+
+def drop_halves(store: Path) -> None:
+    """Delete what a crash left of packs that were being taken in, or deleted: it has no index.
+
+    Nobody reads it, and the same pack would replace it; but what is fetched next may be another one.
+    """
+    before = time.time() - HALF_SECONDS
+    for path in (store / "objects" / "pack").glob("pack-*"):
+        with contextlib.suppress(FileNotFoundError):
+            if not path.with_suffix(".idx").exists() and path.stat().st_mtime < before:
+                path.unlink()
 
 
 def _small_packs(store: Path) -> Iterator[tuple[int, Path]]:

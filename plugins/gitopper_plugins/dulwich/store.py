@@ -18,7 +18,7 @@ from gitopper_plugins.dulwich.exchange import Reader
 from gitopper_plugins.dulwich.fetcher import Fetchers
 from gitopper_plugins.dulwich.gathering import Gathering
 from gitopper_plugins.dulwich.objects import COMMIT, TREE, Entry, Objects
-from gitopper_plugins.dulwich.packs import SCRATCH, drop_damaged
+from gitopper_plugins.dulwich.packs import SCRATCH, drop_damaged, drop_halves
 from gitopper_plugins.dulwich.patch import patch_of
 from gitopper_plugins.dulwich.releases import discard
 from gitopper_plugins.dulwich.scratch import hold, sweep
@@ -100,6 +100,7 @@ class SharedStore:
             return
         layout.repair(self.path, self.upstream, branch)
         sweep(self.path, SCRATCH)
+        drop_halves(self.path)
         refs = self.refs() or {}
         if not all(self.readable(tip) for tip in refs.values()):
             log.error("%s is damaged: what can't be read is dropped, and fetched again", self.path)
