@@ -201,11 +201,13 @@ class Bootstrap:
         return evolve(config, services=(self._service, *services), own=self._service)
 
     def _with_credentials(self, service: Service) -> Service:
-        """Give a service of our own upstream our credentials, unless it brings some."""
+        """Give a service of our own upstream our credentials, unless it brings some, and who fetches."""
         own, source = self._service.source, service.source
-        if source.upstream != own.upstream or source.credentials != Credentials():
+        if source.upstream != own.upstream:
             return service
-        return evolve(service, source=evolve(source, credentials=own.credentials))
+        credentials = own.credentials if source.credentials == Credentials() else source.credentials
+        source = evolve(source, credentials=credentials, fetch_user=own.fetch_user)
+        return evolve(service, source=source)
 
     def _clashes(self, services: tuple[Service, ...]) -> Iterator[ConfigProblem]:
         own = self._service

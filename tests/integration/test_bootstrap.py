@@ -254,6 +254,8 @@ def test_over_ssh_with_a_key(
         text = config(site, "web", url=server.url(site.upstream.path))
         first = commit(site, text, **{"web/etc/conf": "1"})
         boot.options = ("-U", server.url(site.upstream.path), "--ssh-key", str(server.key))
+        if os.geteuid() == 0:
+            boot.options += ("--fetch-user", "root")  # that ssh's configuration is for root to read
         with boot:
             boot.wait_for("web", "OK", first)
 
