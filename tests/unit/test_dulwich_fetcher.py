@@ -1,0 +1,168 @@
+"""What the daemon believes of the process that fetches: nothing that it can't see for itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+from gitopper_plugins.dulwich import syscallfilter
+from gitopper_plugins.dulwich.channel import Channel, Deadline
+from gitopper_plugins.dulwich.failures import DeniedError, GarbledError, RefusedError, UnusableError
+from gitopper_plugins.dulwich.fetcher import _Theirs
+from gitopper_plugins.dulwich.frames import MOST_BYTES, Conversation, GoneError
+from gitopper_plugins.dulwich.indexing import index_pack
+from gitopper_plugins.dulwich.layout import create
+from gitopper_plugins.dulwich.objects import BLOB, Objects
+from gitopper_plugins.dulwich.packindex import write_checked
+from gitopper_plugins.dulwich.packs import receive
+from libgitopper import CheckoutError
+from tests.support import rawpack as raw
+
+
+@frozen
+class Ends:
+    """The daemon's end of a conversation, and the other as it is."""
+
+    ours: Conversation
+    theirs: socket.socket
+
+    def send(self, kind: bytes, content: bytes) -> None:
+        self.theirs.sendall(struct.pack("!cI", kind, len(content)) + content)
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    ours, theirs = socket.socketpair()
+    line = Conversation(Channel(ours, Deadline.after(10)))
+    with theirs:
+        yield Ends(line, theirs)
+    line.close()
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        TimeoutError("late"), RefusedError("no"), GarbledError("what"), DeniedError("you", retryable=False),
+        UnusableError("nothing there"), ConnectionRefusedError(111, "Connection refused"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)  # fmt: skip
+def test_failures_arrive_as_what_they_were(ends: Ends, failure: Exception) -> None:
+    other = Conversation(Channel(ends.theirs, Deadline.after(10)))
+    other.fail(failure)
+    with pytest.raises(type(failure)) as caught:
+        ends.ours.hear()
+    assert str(caught.value) == str(failure)
+    assert getattr(caught.value, "retryable", None) == getattr(failure, "retryable", None)
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [(b"J", b"{"), (b"J", b"[1]"), (b"J", b"[" * 100_000), (b"J", b"\xff"), (b"E", b"1"), (b"Z", b"")],
+)
+def test_what_makes_no_sense_is_no_answer(ends: Ends, kind: bytes, content: bytes) -> None:
+    ends.send(kind, content)
+    with pytest.raises(GoneError):
+        ends.ours.hear()
+
+
+def test_a_frame_too_large_is_not_waited_for(ends: Ends) -> None:
+    ends.theirs.sendall(struct.pack("!cI", b"D", MOST_BYTES + 1))
+    with pytest.raises(GoneError, match="too much"):
+        ends.ours.hear()
+
+
+def test_words_of_a_failure_are_fit_for_a_terminal(ends: Ends) -> None:
+    ends.send(b"E", json.dumps({"kind": "refused", "text": "a\x1b[2Jb\n" + "x" * 9999}).encode())
+    with pytest.raises(RefusedError) as caught:
+        ends.ours.hear()
+    assert str(caught.value).startswith("a [2Jb ")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= 2000
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"tips": [], "filters": True},
+        {"tips": {"main": "x" * 40}, "filters": True},
+        {"tips": {"main": "a" * 41}, "filters": True},
+        {"tips": {"other": "a" * 40}, "filters": True},
+        {"tips": {"main": 5}, "filters": True},
+        {"tips": {"main": "a" * 40}, "filters": "yes"},
+    ],
+)
+def test_tips_that_were_not_asked_for_or_are_none_are_refused(ends: Ends, answer: object) -> None:
+    ends.send(b"J", json.dumps(answer).encode())
+    with pytest.raises(GoneError):
+        _Theirs(ends.ours).offer({"main"})
+
+
+def indexed(directory: Path) -> tuple[Path, bytes]:
+    """A pack, and the index that belongs to it."""
+    pack = directory / "incoming.pack"
+    pack.write_bytes(raw.build([raw.whole(3, b"one"), raw.whole(3, b"two")]))
+    index_pack(pack)
+    return pack, pack.with_suffix(".idx").read_bytes()
+
+
+def test_index_is_taken_in_as_it_is(tmp_path: Path) -> None:
+    pack, index = indexed(tmp_path)
+    pack.with_suffix(".idx").unlink()
+    write_checked(pack, [index[:7], index[7:]])
+    assert pack.with_suffix(".idx").read_bytes() == index
+
+
+@pytest.mark.parametrize("at", [0, 7, 8, 1031, 1035, -41, -40, -20, -1])
+def test_index_with_a_byte_of_another_value_is_refused(tmp_path: Path, at: int) -> None:
+    pack, index = indexed(tmp_path)
+    spoilt = bytearray(index)
+    spoilt[at] ^= 1
+    with pytest.raises(GarbledError, match="index"):
+        write_checked(pack, [bytes(spoilt)])
+
+
+def test_index_that_is_short_or_without_end_is_refused(tmp_path: Path) -> None:
+    pack, index = indexed(tmp_path)
+    for pieces in ([], [index[:-1]], iter(lambda: index, b"")):
+        with pytest.raises(GarbledError, match="index"):
+            write_checked(pack, pieces)
+
+
+def test_index_that_gives_one_object_for_another_shows_no_false_content(tmp_path: Path) -> None:
+    def swap(pack: Path, *_: object) -> None:
+        index_pack(pack)
+        file = pack.with_suffix(".idx")
+        index = bytearray(file.read_bytes())
+        at = 8 + 1024 + 2 * 20 + 2 * 4  # the two offsets
+        index[at : at + 8] = index[at + 4 : at + 8] + index[at : at + 4]
+        index[-20:] = hashlib.sha1(index[:-20]).digest()
+        file.unlink()
+        write_checked(pack, [bytes(index)])  # as an index it is sound
+
+    store = tmp_path / "store.git"
+    create(store, "https://example.net/x", "main")
+    pack = raw.build([raw.whole(3, b"one"), raw.whole(3, b"two")])
+    receive(store, [pack], promisor=False, indexer=swap)
+    objects = Objects(store)
+    with pytest.raises(CheckoutError, match="not that of its id"):
+        objects.read(raw.object_id(raw.BLOB, b"one").encode(), BLOB)  # type: ignore[arg-type]
+    objects.close()
+
+
+def test_filter_is_made_for_machines_whose_numbers_are_known() -> None:
+    for machine in ("x86_64", "aarch64"):
+        program = syscallfilter.program(machine)
+        assert len(program) % 8 == 0
+        assert len(program) // 8 < 4096
+    with pytest.raises(syscallfilter.SyscallFilterError, match="riscv64"):
+        syscallfilter.program("riscv64")
