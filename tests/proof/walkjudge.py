@@ -179,7 +179,9 @@ class Judge(Ground):
         assert outcome
         setup, standing = self.config[name], self.standing(name)
         service = self.host.service(name, setup)
-        if outcome.error is None:
+        # Where the config wants other paths, of a branch that is not there, nothing is right to go on to.
+        nowhere = setup.branch not in self.tips and standing.attempt
+        if outcome.error is None and not (nowhere and nowhere.mappings != setup.mappings):
             self.promise(standing.attempt is None, f"{name}: nothing is unfinished at rest")
         deployed = self.host.state.deployed(name)
         if deployed and standing.attempt is None:
