@@ -211,11 +211,13 @@ class _Supervisor:
             for wrong in self.watch() if self.watch else ():
                 self._seen.setdefault(wrong, f"{point}: {wrong}")
             if point.number == self.kill_at:
-                # The call is never answered: it is not made.
-                os.kill(_process(call) if self.whom is Whom.CHILD else self.held.pid, signal.SIGKILL)
+                caller = _process(call)
+                doomed = caller if self.whom is Whom.CHILD else self.held.pid
+                os.kill(doomed, signal.SIGKILL)
                 if self.whom is Whom.ALL:
                     self._end_all()
-                    return
+                if self.whom is Whom.ALL or caller == doomed:
+                    return  # the call is never answered, and so it is not made
         answer(self.listener, call)
 
     def _point(self, call: Notification) -> Point | None:

@@ -12,19 +12,21 @@ import re
 import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
-from libgitopper import Deploy, Result
+from libgitopper import Deploy, Result, StateStore
 from tests.proof.heldup import descendants
 from tests.proof.victim import BESIDE, NAME, Host
 from tests.support.upstream import ENVIRONMENT
 
-__all__ = ["Findings", "differences", "look", "torn"]
+__all__ = ["Findings", "age_half_packs", "differences", "look", "torn", "unsound"]
 
 Findings = Mapping[str, object]
 """What was found, by the name of what was looked at."""
 
 # Beside the host: its upstream, and what the tests put there.
 _NOT_THE_HOSTS = ("upstreams", "upstreams-fleet-work", "reloads")
+_SCRATCH = re.compile(r"^tmp/|\.new|scratch-|\.lock$|/tmp_|\.old-")
 _PACK = re.compile(r"pack-[0-9a-f]{40}\.(\w+)")
 
 
@@ -71,6 +73,7 @@ def look(host: Host, code: int) -> Findings:
             "releases remembered": state.releases(NAME, 10),
             "deploys": list(_deploys(state.deploys(NAME))),
             "rejections": state._all("SELECT release, revision, step FROM rejection ORDER BY 1, 3"),
+            "releases past keeping": sorted(_releases(host) - _kept(host, state)),
             "drift": [(d.release, d.changes, d.healed) for d in state.drifts(NAME)],
         }
     return {
@@ -85,6 +88,23 @@ def look(host: Host, code: int) -> Findings:
     }
 
 
+def unsound(found: Findings) -> list[str]:
+    """Return what is wrong with `found` by itself, whatever it is held against: for a run nobody kills."""
+    deployed = cast("tuple[str, str, object]", found["deployed"])
+    left = [path for path in cast("list[str]", found["files"]) if _SCRATCH.search(path)]
+    sound = {
+        "processes left": not found["processes left"],
+        "nothing but the live release is deployed": deployed[1] == found["live release"],
+        "HEAD of the live release": cast("dict[str, str]", found["heads"])[deployed[1]] == deployed[0],
+        "git status": not found["git status"],
+        "half packs": not found["half packs"],
+        "releases past keeping": not found["releases past keeping"],
+        "reloaded since the last flip": found["reloaded since the last flip"],
+        f"left over: {left}": not left,
+    }
+    return [what for what, holds in sound.items() if not holds]
+
+
 def differences(expected: Findings, found: Findings, apart: Collection[str] = ()) -> list[str]:
     """Return what differs, one line for each thing, `apart` from some."""
     differing = [name for name in expected if expected[name] != found[name] and name not in apart]
@@ -96,6 +116,17 @@ def _told(expected: object, found: object) -> str:
         missing, more = ([x for x in a if x not in b] for a, b in ((expected, found), (found, expected)))
         return f"lacks {missing}, and has {more} too many" if missing or more else f"{found}"
     return f"{found} instead of {expected}"
+
+
+def _releases(host: Host) -> set[str]:
+    return {path.name for path in host.home.glob(f"mount/.gitopper/releases/{NAME}/*")}
+
+
+def _kept(host: Host, state: StateStore) -> set[str]:
+    """The releases that there is a reason to keep."""
+    remembered = {release for release, _ in state.releases(NAME, host.service.keep)}
+    known = (state.deployed(NAME), state.attempt(NAME))
+    return remembered | {one.release for one in known if one}
 
 
 def _deploys(deploys: Sequence[Deploy]) -> Iterator[tuple[object, ...]]:
@@ -163,6 +194,13 @@ def _files(home: Path) -> Iterator[str]:
             path = Path(directory, name)
             if not _PACK.fullmatch(name):
                 yield f"{here / name} -> {path.readlink()}" if path.is_symlink() else str(here / name)
+
+
+def age_half_packs(host: Host) -> None:
+    """Let half packs be as old as those that are removed; a young one may be a git's own."""
+    for path in host.home.glob("mount/.gitopper/stores/*/objects/pack/*"):
+        if not path.with_suffix(".idx").exists():
+            os.utime(path, (0, 0))
 
 
 def _half_packs(home: Path) -> Iterator[str]:

@@ -241,6 +241,7 @@ OTHER = """
 [[services]]
 machine = "*"
 service = "app"
+command = ["/bin/true"]
 dirs    = [{{ local = "{home}/etc/app", link = "app" }}]
 """
 CHECK = """check = ["/bin/sh", "-c", "! grep -q two $GITOPPER_RELEASE/web/main.conf"]"""

@@ -10,7 +10,7 @@ import pytest
 
 from tests.proof.heldup import Whom, adopt_orphans, start
 from tests.proof.killed import prove, spread
-from tests.proof.oracle import differences, look, torn
+from tests.proof.oracle import differences, look, torn, unsound
 from tests.proof.scenes import SCENES
 from tests.proof.victim import Host
 from tests.support.namespace import in_child
@@ -100,6 +100,7 @@ def test_the_oracle_finds_what_is_torn_and_what_is_left(tmp_path: Path) -> None:
     well = look(host, 0)
     assert differences(well, look(host, 0)) == []
     assert torn(host, ["one"], ["etc"]) == []
+    assert unsound(well) == []
     (host.home / "etc/web/a").write_text("two")
     assert len(torn(host, ["one", "two"], ["etc"])) == 2
     (host.home / "etc/web/a").write_text("one")
@@ -107,4 +108,9 @@ def test_the_oracle_finds_what_is_torn_and_what_is_left(tmp_path: Path) -> None:
     (host.home / "mount/web").rename(host.home / "mount/was")
     (host.home / "mount/web").symlink_to((host.home / "mount/was").readlink())
     found = [line.partition(":")[0] for line in differences(well, look(host, 0))]
-    assert found == ["heads", "git status", "files", "reloaded since the last flip"]
+    assert found == [
+        "releases past keeping", "heads", "git status", "files", "reloaded since the last flip",
+    ]  # fmt: skip
+    assert [line.partition(":")[0] for line in unsound(look(host, 0))] == [
+        "git status", "releases past keeping", "reloaded since the last flip", "left over",
+    ]  # fmt: skip

@@ -43,6 +43,7 @@ upstream = "{upstream}"
 mount    = "{home}/mount"
 publish  = "{publish}"
 command  = ["/bin/sh", "{home}/reload.sh"]
+fetch_user = "{reader}"
 interval = "1h"
 timeout  = "10s"
 
@@ -73,7 +74,7 @@ class Host:
     home: Path
     publish: str = "symlink"
     address: str = ""
-    """Where its upstream is; empty for the file system."""
+    """Where its upstream is, read by a process without rights; empty for the file system."""
     bootstrap: bool = False
     """The daemon gets its configuration from the repository."""
 
@@ -122,7 +123,8 @@ class Host:
         """Write the configuration of the service, with the lines `more`, and return it."""
         text = CONFIG.format(
             home=self.home, upstream=self.address or self.upstream.url, publish=publish or self.publish,
-            etc=etc, more="\n".join(more).format(home=self.home),
+            etc=etc, reader="nobody" if self.address else "root",
+            more="\n".join(more).format(home=self.home),
         )  # fmt: skip
         (self.home / "gitopper.toml").write_text(text)
         (self.home / "reload.sh").write_text(RELOAD.format(home=self.home, etc=etc))
