@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import random
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -52,7 +53,13 @@ def run(arguments: Sequence[str]) -> list[Row]:
         parts[by("memory", reader)] = partial(weigh_all, by("memory", reader), heavy, reader)
         parts[by("corpus", reader)] = partial(_on_ground, by("corpus", reader), kept(), reader)
     parts["fuzzer"] = lambda: fuzz(options.seconds, seed, keep=options.keep)
-    return [part() for name, part in parts.items() if options.only in name]
+    return [_told(part()) for name, part in parts.items() if options.only in name]
+
+
+def _told(row: Row) -> Row:
+    """Tell how far it is."""
+    print(f"{row.case}: {row.points} points, {len(row.failures)} failures", file=sys.stderr, flush=True)
+    return row
 
 
 def by(name: str, reader: str | None) -> str:
