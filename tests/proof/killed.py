@@ -211,14 +211,16 @@ class _Stage:
             failures=tuple(f"{where}: {failure}" for failure in failures),
         )  # fmt: skip
 
-    def _settled(self, visitor: Visitor) -> Sequence[str]:
+    def _settled(self, visitor: Visitor) -> Sequence[str | None]:
         """Return the versions that there may be from now on; empty: those of the scene."""
         scene = self.scene
         if visitor.acknowledged and scene.promised:
             return scene.promised
         # Forward: who has seen the new one does not get the old one back for a while.
         arrived = not torn(self.host, [scene.ends], scene.places[-1:])
-        return (scene.ends,) if arrived and scene.code == 0 and not scene.lost else ()
+        if not arrived or scene.code or scene.lost:
+            return ()
+        return (scene.ends, *(version for version in scene.versions if version is None))
 
     def _undone(self) -> Findings:
         """Return what is found where nobody ever asked for anything."""
@@ -237,7 +239,7 @@ class _Stage:
         wrong = [differences(one, found, apart) for one in (done, undone) if one]
         return min(wrong, key=len)
 
-    def _torn(self, versions: Sequence[str] = ()) -> Sequence[str]:
+    def _torn(self, versions: Sequence[str | None] = ()) -> Sequence[str]:
         return torn(self.host, versions or self.scene.versions, self.scene.places, self.scene.beside)
 
     def _begin(self) -> None:
