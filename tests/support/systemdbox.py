@@ -70,6 +70,8 @@ class SystemdBox:
             outer = teardown.enter_context(_namespaces(cgroup, place, log))
             self.pid = _when(lambda: _only_child(outer.pid), outer, log, "start")
             _when(lambda: _is_up(self), outer, log, "boot")
+            # It is started by the first message for it, and until then nobody can ask it anything.
+            self.run(["systemctl", "start", "systemd-journald.service"], check=True)
             # A process in the root of systemd's cgroups that it can't see makes `status` answer EIO.
             (cgroup.parent / "cgroup.procs").write_text(str(outer.pid))
             self._teardown = teardown.pop_all()
@@ -318,10 +320,8 @@ def _when(ready: Callable[[], T | None], outer: subprocess.Popen[bytes], log: IO
 
 
 def _is_up(box: SystemdBox) -> bool:
-    # The sockets first: systemctl would otherwise wait for a bus that is never there, and journald, which
-    # is started by the first message for it, may open its own later than the last unit is up.
-    run = Path(f"/proc/{box.pid}/root/run/systemd")
-    if not all((run / socket).exists() for socket in ("private", "journal/io.systemd.journal")):
+    # The socket first: systemctl would otherwise wait for a bus that is never there.
+    if not Path(f"/proc/{box.pid}/root/run/systemd/private").exists():
         return False
     state = box.run(["systemctl", "is-system-running"]).stdout.strip()
     return state in {"running", "degraded"}
