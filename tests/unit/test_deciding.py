@@ -10,7 +10,9 @@ import pytest
 from attrs import evolve
 
 from libgitopper import (
+    CheckoutError,
     Content,
+    Deployed,
     Hold,
     HoldRequest,
     Hooks,
@@ -23,7 +25,7 @@ from libgitopper import (
     Verb,
     hookimpl,
 )
-from libgitopper.deciding import Deciding, Decision
+from libgitopper.deciding import Deciding, Decision, is_touched
 from libgitopper.orders import Course, Order, View
 from libgitopper.records import Rejection
 from tests.support.kept import ATTEMPT, CONTENT, DEPLOYED, SERVICE, A, B
@@ -35,11 +37,13 @@ OTHER = evolve(CONTENT, revision=B, entries=(evolve(CONTENT.entries[0], id="9" *
 class OneStore:
     """A store in which every commit has the same content."""
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: Content, branch: str = "main") -> None:
         self._content = content
-        self.tips = {"main": content.revision}
+        self.tips = {branch: content.revision}
 
     def content(self, revision: str, service: object) -> Content:
+        assert service is not None
+        assert revision is not None
         return evolve(self._content, revision=revision)
 
 
@@ -165,3 +169,28 @@ def test_the_time_of_a_step_that_comes_twice_is_the_sum(monkeypatch: pytest.Monk
     with pytest.raises(KeyError), course.step("reload"):
         raise KeyError
     assert course.seconds == {"check": 3.5, "reload": 0.25}
+
+
+class FailingStore(OneStore):
+    """A store that can't tell what a commit has."""
+
+    def content(self, revision: str, service: object) -> Content:
+        raise CheckoutError(f"{revision} lacks a path")
+
+
+@pytest.mark.parametrize(
+    ("store", "deployed", "touched"),
+    [
+        pytest.param(OneStore(CONTENT), DEPLOYED, False, id="at the tip"),
+        pytest.param(FailingStore(CONTENT), DEPLOYED, False, id="at the tip, which needs no look"),
+        pytest.param(OneStore(evolve(CONTENT, revision=B)), DEPLOYED, False, id="other paths only"),
+        pytest.param(OneStore(OTHER), DEPLOYED, True, id="its paths"),
+        pytest.param(FailingStore(OTHER), DEPLOYED, True, id="nobody can tell"),
+        pytest.param(OneStore(CONTENT), None, True, id="nothing deployed"),
+        pytest.param(OneStore(CONTENT, branch="other"), DEPLOYED, True, id="its branch is gone"),
+    ],
+)
+def test_a_service_is_touched_unless_it_is_known_not_to_be(
+    store: OneStore, deployed: Deployed | None, touched: bool
+) -> None:
+    assert is_touched(SERVICE, store, deployed) is touched
