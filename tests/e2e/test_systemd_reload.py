@@ -231,8 +231,11 @@ def test_a_unit_that_systemd_keeps_restarting_is_started_at_once(
 def test_a_unit_that_is_starting_is_waited_for_and_then_reloaded(
     systemd_box: SystemdBox, reload: Reload
 ) -> None:
+    # It goes on starting until somebody waits for that: no clock of a busy machine is asked.
+    waited_for = "until grep -qsz '^start$$' /proc/[0-9]*/cmdline; do sleep 0.1; done"
     systemd_box.add_unit(
-        "slowly.service", RELOADABLE.replace("[Service]", "[Service]\nExecStartPre=/bin/sleep 1")
+        "slowly.service",
+        RELOADABLE.replace("[Service]", f'[Service]\nExecStartPre=/bin/sh -c "{waited_for}"'),
     )
     systemd_box.systemctl("start", "--no-block", "slowly")
     wait_for(systemd_box, "slowly", "ActiveState", "activating")
