@@ -179,9 +179,7 @@ class Judge(Ground):
         assert outcome
         setup, standing = self.config[name], self.standing(name)
         service = self.host.service(name, setup)
-        # Where the config wants other paths, of a branch that is not there, nothing is right to go on to.
-        nowhere = setup.branch not in self.tips and standing.attempt
-        if outcome.error is None and not (nowhere and nowhere.mappings != setup.mappings):
+        if outcome.error is None and not self._waits_for_its_branch(setup, standing):
             self.promise(standing.attempt is None, f"{name}: nothing is unfinished at rest")
         deployed = self.host.state.deployed(name)
         if deployed and standing.attempt is None:
@@ -203,6 +201,12 @@ class Judge(Ground):
             missing = [i for i, _ in kept if i not in {*names, *let_go}]
             if outcome.error is None:
                 self.promise(not missing, f"{name}: what is to be kept is there: {missing} of {kept}")
+
+    def _waits_for_its_branch(self, setup: Setup, standing: Standing) -> bool:
+        """Tell whether an attempt has no commit to go on to: it is not shown where it is wanted."""
+        attempt, gone = standing.attempt, setup.branch not in self.tips
+        here = attempt is not None and attempt.mappings == setup.mappings and standing.shows(attempt)
+        return gone and attempt is not None and not here
 
 
 def _kind(outcome: Outcome) -> object:
