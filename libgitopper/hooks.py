@@ -150,6 +150,14 @@ class Hooks:
         """Show `release` at the mappings of `service`."""
         return self._mount(MountRequest(service=service, verb=MountVerb.PUBLISH, release=release))
 
+    def judge(self, service: Service, release: Release, former: Service) -> None:
+        """See to it that `release` can be shown once `former` is withdrawn.
+
+        Raises:
+            PublishError: it can't.
+        """
+        self._mount(MountRequest(service=service, verb=MountVerb.JUDGE, release=release, former=former))
+
     def withdraw(self, service: Service, *, keep_live: bool = False) -> Published:
         """Stop showing a release at the mappings of `service`."""
         verb = MountVerb.WITHDRAW

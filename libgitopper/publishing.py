@@ -55,6 +55,10 @@ class Publishing:
             PublishError: it can't be shown; what is deployed is shown still.
             StateError: the attempt could not be written; nothing was published.
         """
+        stale = Stale.of(deployed.service if deployed else None, service)
+        if stale.in_the_way:
+            # Asked first: what makes way and is put back again was gone for a moment, at each try.
+            self._hooks.judge(service, release, stale.in_the_way)
         cleared = self._clear(service, deployed)
         content = release.content
         # Written first: a crash from here on leaves the reload owed, and names what is published.
@@ -62,7 +66,6 @@ class Publishing:
             service.name,
             Attempt(revision=content.revision, release=release.id, content=content, service=service),
         )
-        stale = Stale.of(deployed.service if deployed else None, service)
         if stale.in_the_way:
             self._hooks.withdraw(stale.in_the_way, keep_live=not stale.moved)
         try:

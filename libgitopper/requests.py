@@ -49,6 +49,9 @@ class CheckoutRequest:
     service: Service
     store: Store
     content: Content
+    sync: bool = True
+    """False: where the release is there, and only follows another commit, that need not be on the disk yet.
+    The caller brings the file system of `store` there before it relies on it, for many services at once."""
 
 
 class MountVerb(enum.Enum):
@@ -60,6 +63,9 @@ class MountVerb(enum.Enum):
     """Stop showing any release at the mappings; what stood there before shows again."""
     OBSERVE = "observe"
     """Look, touch nothing."""
+    JUDGE = "judge"
+    """Tell, by the error that PUBLISH would raise, what keeps `release` from being shown once `former` is
+    withdrawn; touch nothing."""
 
 
 @frozen(kw_only=True)
@@ -69,7 +75,9 @@ class MountRequest:
     service: Service
     verb: MountVerb
     release: Release | None = None
-    """For PUBLISH."""
+    """For PUBLISH and JUDGE."""
+    former: Service | None = None
+    """For JUDGE: what is shown still, and would have to make way, perhaps another publisher's."""
     keep_live: bool = False
     """For WITHDRAW: the service goes on with other mappings, so the link to its live release stays."""
 

@@ -20,6 +20,7 @@ __all__ = [
     "carry_out",
     "confirmed",
     "fsync",
+    "is_within",
     "live_id",
     "live_obstacles",
     "make_directory",
@@ -101,16 +102,22 @@ def carry_out(
     request: MountRequest,
     *,
     publish: Callable[[Service, Release], Published],
+    obstacles: Callable[[Service, Release, Service], list[str]],
     withdraw: Withdraw,
     observe: Callable[[Service], Published],
 ) -> Published:
-    """Do what `request` asks for; what the system refuses is told as a `PublishError`."""
+    """Do what `request` asks for; what the system refuses is told as a `PublishError`.
+
+    `obstacles` returns what keeps a release from being shown once a former service made way.
+    """
     service = request.service
     with reporting(service):
         if request.verb is MountVerb.PUBLISH and request.release is not None:
             return publish(service, request.release)
         if request.verb is MountVerb.WITHDRAW:
             return withdraw(service, keep_live=request.keep_live)
+        if request.verb is MountVerb.JUDGE and request.release is not None and request.former is not None:
+            refuse(service, obstacles(service, request.release, request.former))
         return observe(service)
 
 
@@ -121,6 +128,11 @@ def nesting(service: Service) -> list[str]:
         for one, other in combinations(service.mappings, 2)
         if one.local == other.local or one.local in other.local.parents or other.local in one.local.parents
     ]
+
+
+def is_within(local: Path, former: Service) -> bool:
+    """Tell whether `local` lies above or below a path of `former`: nobody sees what is there then."""
+    return any(m.local in local.parents or local in m.local.parents for m in former.mappings)
 
 
 def live_id(service: Service) -> str | None:

@@ -152,9 +152,10 @@ class Spot:
 
     def obstacles(self) -> list[str]:
         """Return what keeps the release from being shown here, each with what to do about it."""
-        return [*self._wrong_source(), *self._in_the_way()]
+        return [*self.wrong_source(), *self._in_the_way()]
 
-    def _wrong_source(self) -> list[str]:
+    def wrong_source(self) -> list[str]:
+        """Return what is wrong with what is to be shown."""
         try:
             mode = self.source.lstat().st_mode
         except FileNotFoundError:

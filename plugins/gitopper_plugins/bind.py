@@ -36,6 +36,7 @@ from gitopper_plugins._placement import (
     Owner,
     carry_out,
     confirmed,
+    is_within,
     live_id,
     live_obstacles,
     make_directory,
@@ -57,7 +58,7 @@ def gitopper_mount(request: MountRequest) -> Published | None:
     """Take services with ``publish = "bind"``."""
     if request.service.publish != "bind":
         return None
-    return carry_out(request, publish=_publish, withdraw=_withdraw, observe=_observe)
+    return carry_out(request, publish=_publish, obstacles=_remaining, withdraw=_withdraw, observe=_observe)
 
 
 def _observe(service: Service) -> Published:
@@ -138,6 +139,17 @@ def _may_mount(service: Service) -> bool:
 def _look(service: Service, release: Release) -> list[Spot]:
     ground = Ground(service, MountTable.read())
     return [ground.spot(mapping, release) for mapping in service.mappings]
+
+
+def _remaining(service: Service, release: Release, former: Service) -> list[str]:
+    """Return what keeps the release from being shown once `former` is withdrawn."""
+    _may_mount(service)
+    theirs = {mapping.local for mapping in former.mappings}
+    found = [*nesting(service), *live_obstacles(service)]
+    for spot in _look(service, release):
+        makes_way = spot.local in theirs or is_within(spot.local, former)
+        found += spot.wrong_source() if makes_way else spot.obstacles()
+    return found
 
 
 def _make_place(spot: Spot, owner: Owner | None) -> None:

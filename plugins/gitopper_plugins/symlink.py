@@ -14,10 +14,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from attrs import evolve
+
 from gitopper_plugins._placement import (
     carry_out,
     confirmed,
     fsync,
+    is_within,
     live_id,
     live_obstacles,
     make_directory,
@@ -38,7 +41,7 @@ def gitopper_mount(request: MountRequest) -> Published | None:
     """Take services with ``publish = "symlink"``."""
     if request.service.publish != "symlink":
         return None
-    return carry_out(request, publish=_publish, withdraw=_withdraw, observe=_observe)
+    return carry_out(request, publish=_publish, obstacles=_remaining, withdraw=_withdraw, observe=_observe)
 
 
 def _observe(service: Service) -> Published:
@@ -103,13 +106,23 @@ def _bridge(release: Release, mappings: Sequence[Mapping]) -> None:
             place_link(mapping.local, release.path / mapping.link)
 
 
-def _obstacles(service: Service, release: Release) -> list[str]:
+def _remaining(service: Service, release: Release, former: Service) -> list[str]:
+    """Return what keeps the release from being shown once `former` is withdrawn.
+
+    A place where something was mounted is there still, and in the way.
+    """
+    seen = tuple(m for m in service.mappings if not is_within(m.local, former))
+    found = _obstacles(evolve(service, mappings=seen), release, former)
+    return [*nesting(service), *live_obstacles(service), *found]
+
+
+def _obstacles(service: Service, release: Release, *formers: Service) -> list[str]:
     found = []
     for mapping in service.mappings:
         if not os.path.lexists(release.path / mapping.link):
             found.append(f"release {release.id} has no {mapping.link!r}")
         local, target = mapping.local, _points_at(mapping.local)
-        if target is not None and not _leads_to_us(service, target):
+        if target is not None and not any(_leads_to_us(one, target) for one in (service, *formers)):
             found.append(f'{local} is a symlink to {target}; remove it, or change "local"')
         elif target is None and os.path.lexists(local):
             # An empty directory too: someone made it with an owner and a mode that we could not give back.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from gitopper_plugins import bind, mountapi
+from gitopper_plugins import bind, mountapi, symlink
 from gitopper_plugins._mountinfo import MountTable
 from libgitopper import Hooks, Mapping, PublishError, Service
 from libgitopper.testing.mount import Stage, contents
@@ -271,6 +271,34 @@ def test_another_services_release_is_a_foreign_mount(hooks: Hooks, stage: Stage)
         hooks.publish(taken, stage.release(taken, "two"))
     assert not hooks.withdraw(taken).changed
     assert texts(web) == ["one"] * 3
+
+
+@in_mount_namespace
+def test_links_of_a_former_publisher_are_known_to_make_way_and_others_are_not(
+    hooks: Hooks, stage: Stage
+) -> None:
+    hooks.register(symlink)
+    former = stage.service(publish="symlink")
+    hooks.publish(former, stage.release(former, "one"))
+    wanted = stage.service()
+    release = stage.release(wanted, "two")
+    hooks.judge(wanted, release, former)
+    with pytest.raises(PublishError, match="is a symlink to"):
+        hooks.judge(wanted, release, stage.service("webapp"))
+    assert texts(former) == ["one"] * 3, "something was touched"
+
+
+@in_mount_namespace
+def test_a_release_that_lacks_a_path_is_judged_unfit_before_anything_makes_way(
+    hooks: Hooks, stage: Stage
+) -> None:
+    service = stage.service()
+    hooks.publish(service, stage.release(service, "one"))
+    broken = stage.release(service, "two")
+    shutil.rmtree(broken.path / service.mappings[0].link)
+    with pytest.raises(PublishError, match=f"has no {service.mappings[0].link!r}"):
+        hooks.judge(service, broken, service)
+    assert texts(service) == ["one"] * 3
 
 
 def test_who_may_not_mount_is_told_of_symlinks(

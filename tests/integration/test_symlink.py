@@ -54,6 +54,42 @@ def test_one_rename_publishes_all_mappings(
     assert seen == [["one"] * 3, ["two"] * 3]
 
 
+def test_what_would_be_in_the_way_is_told_before_anything_makes_way(hooks: Hooks, stage: Stage) -> None:
+    """Below each mount there is something that it stands on, and that stays."""
+    former = stage.service(publish="bind")
+    wanted = stage.service()
+    release = stage.release(wanted, "one")
+    hooks.judge(wanted, release, former)
+    for mapping in former.mappings:
+        mapping.local.parent.mkdir(parents=True, exist_ok=True)
+        mapping.local.touch() if mapping.file else mapping.local.mkdir()
+    with pytest.raises(PublishError, match="is in the way; move it away") as caught:
+        hooks.judge(wanted, release, former)
+    assert all(str(mapping.local) in str(caught.value) for mapping in wanted.mappings)
+
+
+def test_links_of_a_former_mount_directory_make_way(hooks: Hooks, stage: Stage) -> None:
+    (stage.root / "elsewhere").mkdir()
+    former = stage.service(mount=stage.root / "elsewhere")
+    hooks.publish(former, stage.release(former, "one"))
+    wanted = stage.service()
+    release = stage.release(wanted, "two")
+    hooks.judge(wanted, release, former)
+    with pytest.raises(PublishError, match="is a symlink to"):
+        hooks.judge(wanted, release, wanted)
+    assert texts(former) == ["one"] * 3, "something was touched"
+    hooks.withdraw(former)
+    hooks.publish(wanted, release)
+    assert texts(wanted) == ["two"] * 3
+
+
+def test_a_path_below_a_former_one_is_judged_once_that_is_gone(hooks: Hooks, stage: Stage) -> None:
+    former = stage.service(mappings=(Mapping(link="web/etc", local=stage.host / "etc"),))
+    hooks.publish(former, stage.release(former, "one"))
+    wanted = stage.service(mappings=(Mapping(link="web/etc", local=stage.host / "etc" / "sub"),))
+    hooks.judge(wanted, stage.release(wanted, "two"), former)
+
+
 def test_locals_lead_through_the_live_link(hooks: Hooks, stage: Stage) -> None:
     service = stage.service()
     hooks.publish(service, stage.release(service, "one"))

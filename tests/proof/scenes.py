@@ -339,7 +339,7 @@ ONCE = (
     ),
     Scene(
         name="from bind to symlink, which is refused", prepare=_deployed(),
-        happens=_configure(publish="symlink"), versions=("one", None), ends="one", code=1,
+        happens=_configure(publish="symlink"), versions=("one",), ends="one", code=1,
         publishers=("bind",),
     ),
     Scene(

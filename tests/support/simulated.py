@@ -299,6 +299,8 @@ class SimulatedMounts:
         self.live: dict[Path, str] = {}
         self.in_the_way: set[Path] = set()
         """Paths where something of somebody else's stands."""
+        self.foreseen: set[Path] = set()
+        """Paths of which the publisher knows, when it is asked first, that nothing can be shown there."""
 
     def reboot(self) -> None:
         """Forget everything that is mounted."""
@@ -317,6 +319,10 @@ class SimulatedMounts:
             changed = self._publish(service, request.release)
         elif request.verb is MountVerb.WITHDRAW:
             changed = self._withdraw(service, keep_live=request.keep_live)
+        elif request.verb is MountVerb.JUDGE:
+            for mapping in service.mappings:
+                if mapping.local in self.foreseen:
+                    raise PublishError(f"{mapping.local}: nothing can be shown there")
         self._script.after(step)
         release = self._observed(service)
         shown = (self.shown.get(mapping.local) for mapping in service.mappings)

@@ -64,6 +64,21 @@ def test_failures_arrive_as_what_they_were(ends: Ends, failure: Exception) -> No
     other.close()
 
 
+def test_a_failure_is_told_though_more_was_asked_of_who_had_hung_up(ends: Ends) -> None:
+    other = Conversation(Channel(ends.theirs, Deadline.after(10)))
+    ends.ours.tell(do="open")
+    other.fail(GarbledError("its greeting makes no sense"))
+    other.close()
+    with pytest.raises(GarbledError, match="its greeting makes no sense"):
+        ends.ours.tell(do="offer")
+
+
+def test_who_hung_up_without_a_word_is_gone(ends: Ends) -> None:
+    ends.theirs.close()
+    with pytest.raises(GoneError, match="it has ended"):
+        ends.ours.tell(do="offer")
+
+
 @pytest.mark.parametrize(
     ("kind", "content"),
     [(b"J", b"{"), (b"J", b"[1]"), (b"J", b"[" * 100_000), (b"J", b"\xff"), (b"E", b"1"), (b"Z", b"")],

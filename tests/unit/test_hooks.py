@@ -304,11 +304,13 @@ def test_the_facade_asks_for_what_its_methods_say() -> None:
     hooks.withdraw(SERVICE, keep_live=True)
     hooks.withdraw(SERVICE)
     hooks.observe(SERVICE)
+    hooks.judge(SERVICE, RELEASE, SERVICE)
     assert asked == [
         MountRequest(service=SERVICE, verb=MountVerb.PUBLISH, release=RELEASE),
         MountRequest(service=SERVICE, verb=MountVerb.WITHDRAW, keep_live=True),
         MountRequest(service=SERVICE, verb=MountVerb.WITHDRAW),
         MountRequest(service=SERVICE, verb=MountVerb.OBSERVE),
+        MountRequest(service=SERVICE, verb=MountVerb.JUDGE, release=RELEASE, former=SERVICE),
     ]
 
 

@@ -199,6 +199,27 @@ class _Once:
             raise error
 
 
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param({"publish": "other"}, id="another publisher"),
+        pytest.param({"links": {"/etc/web/a": "web"}}, id="below"),
+    ],
+)
+def test_nothing_makes_way_for_what_is_known_to_be_impossible(
+    host: SimulatedHost, after: dict[str, object]
+) -> None:
+    host.deploy(host.service())
+    changed = host.service(**after)  # type: ignore[arg-type]
+    host.mounts.foreseen.update(mapping.local for mapping in changed.mappings)
+    for _ in range(3):
+        assert isinstance(host.pass_(changed).error, PublishError)
+    assert host.script.count("withdraw web") == 0
+    host.mounts.foreseen.clear()
+    host.pass_(changed)
+    host.assert_in_line(changed, host.tip)
+
+
 def test_a_release_that_can_not_be_put_back_is_logged_and_restored_by_the_next_pass(
     host: SimulatedHost, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -65,12 +65,18 @@ class Conversation:
 
     def _send(self, kind: bytes, content: bytes | memoryview) -> None:
         head = _HEAD.pack(kind, len(content))
-        with _ours():
-            if len(content) < PIECE_BYTES:
-                self.channel.sendall(head + bytes(content))
-            else:
-                self.channel.sendall(head)
-                self.channel.sendall(content)
+        try:
+            with _ours():
+                if len(content) < PIECE_BYTES:
+                    self.channel.sendall(head + bytes(content))
+                else:
+                    self.channel.sendall(head)
+                    self.channel.sendall(content)
+        except GoneError:
+            # Who failed says why, and hangs up: perhaps before it was asked for more.
+            for _ in self.listen():
+                pass
+            raise
 
     def hear(self) -> dict[str, Any]:
         """Wait for a message.
