@@ -24,9 +24,9 @@ from libgitopper.config.upstreams import upstream
 __all__ = [
     "ACTION", "AFTER", "BRANCH", "CHECK", "COMMAND", "CREDENTIALS", "DEFAULT_KEYS", "DIRS", "DIR_KEYS",
     "DRIFT", "FETCH_USER", "FILE", "GLOBAL_KEYS", "HEALTH", "HOMES", "INNER", "INTERVAL", "KEEP", "LINK",
-    "LOCAL", "MACHINE", "MAX_FETCH", "MAX_FILE", "MAX_RELEASE", "MOUNT", "NO_REWIND", "OWN_KEYS", "PACKAGE", "PUBLISH",
-    "READONLY", "RELOAD", "RESYNC", "SERVICE", "SERVICE_KEYS", "SSH_KEY", "SYSTEMD_ACTIONS", "TIMEOUT",
-    "UPSTREAM", "USER", "VERIFY", "WINDOW",
+    "LOCAL", "MACHINE", "MAX_FETCH", "MAX_FILE", "MAX_RELEASE", "MOUNT", "NO_REWIND", "OWN_KEYS", "PACKAGE",
+    "PUBLISH", "READONLY", "RELOAD", "RESYNC", "SERVICE", "SERVICE_KEYS", "SSH_KEY", "SYSTEMD_ACTIONS",
+    "TIMEOUT", "UPSTREAM", "USER", "VERIFY", "WINDOW",
 ]  # fmt: skip
 
 SYSTEMD_ACTIONS = ("reload", "restart", "reload-or-restart", "try-restart", "try-reload-or-restart")
