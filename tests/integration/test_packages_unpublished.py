@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -168,6 +171,88 @@ class TestMounted:
 
     def test_a_scratch_for_releases_that_are_not_there_yet_is_none(self, root: Path) -> None:
         assert shell("echo done", scratch=[root / "missing"]) == "done\n"
+
+
+def inside(
+    *argv: str | Path, keep: Sequence[Path] = (), scratch: Sequence[Path] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Do as `run`, but in a child of this very process, where it can be seen which way it goes."""
+    words = _unpublished.command([str(word) for word in argv], keep=keep, scratch=scratch)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+
+        def child() -> None:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - pytest would keep it
+            code = _unpublished.main(words[words.index("gitopper_plugins._unpublished") + 1 :])
+            sys.stderr.flush()
+            os._exit(code)
+
+        code = os.waitstatus_to_exitcode(os.waitpid(fork(child), 0)[1])
+        told = [file.seek(0) or file.read().decode() for file in (out, err)]
+    return subprocess.CompletedProcess(argv, code, *told)
+
+
+@in_mount_namespace
+class TestInside:
+    """The ways through the program: what it unmounts, keeps, covers, and refuses."""
+
+    def test_of_all_mounts_only_those_of_releases_are_gone(self, root: Path) -> None:
+        site = Site(root)
+        site.publish_over(site.local)
+        (root / "data").mkdir()
+        mount_tmpfs(root / "data")
+        (root / "data/file").write_text("data\n")
+        assert inside("cat", site.local / "app.conf", root / "data/file").stdout == "the host's\ndata\n"
+
+    def test_one_that_is_kept_stays(self, root: Path) -> None:
+        site = Site(root)
+        site.publish_over(site.local)
+        assert inside("cat", site.local / "app.conf", keep=[site.local]).stdout == "published\n"
+
+    def test_what_covers_one_stays(self, root: Path) -> None:
+        site = Site(root)
+        site.publish_over(site.local)
+        mount_tmpfs(site.local)
+        (site.local / "file").write_text("theirs\n")
+        assert inside("cat", site.local / "file").stdout == "theirs\n"
+
+    def test_one_that_nobody_can_reach_any_more_is_left_alone(self, root: Path) -> None:
+        site = Site(root)
+        site.publish_over(site.local)
+        mount_tmpfs(root)  # its place is out of sight, and is not even there to the eye
+        assert inside("ls", root).stdout == ""
+
+    def test_a_scratch_takes_what_is_written_and_one_that_is_missing_is_none(self, root: Path) -> None:
+        site = Site(root, publish="symlink")
+        conf = site.release.path / "etc/app.conf"
+        releases = site.service.releases.parent
+        done = inside(
+            "sh", "-c", 'echo x > "$1"; cat "$1"', "sh", conf, scratch=[root / "missing", releases]
+        )
+        assert done.stdout == "x\n", done.stderr
+        assert conf.read_text() == "published\n"
+
+    def test_a_command_that_is_missing_is_told(self, root: Path) -> None:
+        done = inside("no-such-program")
+        assert (done.returncode, done.stdout) == (127, "")
+        assert done.stderr == "no-such-program: can't be started: No such file or directory\n"
+
+    @pytest.mark.parametrize(
+        ("filename", "words"), [("/the/place", "/the/place: No space left"), (None, "No space left")]
+    )
+    def test_what_the_kernel_refuses_is_told_with_its_place(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch, filename: str | None, words: str
+    ) -> None:
+        """The refusal is simulated; `test_who_may_have_no_namespace_is_told_so` meets a real one."""
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), filename)
+
+        monkeypatch.setattr(mountapi, "make_private", refuse)
+        done = inside("true")
+        assert done.returncode == _unpublished.REFUSED
+        assert done.stderr.startswith(f"{_unpublished.REFUSED_WORDS} {words}")
 
 
 @in_mount_namespace
