@@ -6,6 +6,7 @@ Everything that a plugin or a tool of your own needs is exported here; nothing e
 from libgitopper.access import AuthRequest, Grant, Identity, Role, TlsPeer, UnixPeer
 from libgitopper.config import Api, AuthSettings, Config, Overrides, Webhook, load_config, parse_duration
 from libgitopper.deciding import Decision, Peer
+from libgitopper.disk import sync_filesystem
 from libgitopper.errors import (
     AccessDenied,
     AmbiguousRevision,
@@ -193,5 +194,6 @@ __all__ = [
     "parse_window",
     "run",
     "spawn",
+    "sync_filesystem",
     "watches",
 ]

@@ -69,7 +69,7 @@ class Deploying:
     def advance(self, order: Order, deployed: Deployed) -> None:
         """Let the release's HEAD and `deployed` follow a commit that changes nothing for the service."""
         service, target = order.service, order.target
-        self._verify(order)
+        self.verify(order)
         with self._intents.gate(service.name, order.view.intent):
             self._hooks.checkout(CheckoutRequest(service=service, store=order.store, content=target))
             self._state.advance(evolve(deployed, revision=target.revision, content=target))
@@ -200,7 +200,7 @@ class Deploying:
     def _make(self, order: Order, course: Course) -> Release:
         """Do all that comes before anybody sees the release."""
         with course.step("verify"):
-            self._verify(order)
+            self.verify(order)
         with course.step("install"):
             self.install(order.service)
         with course.step("checkout"):
@@ -213,7 +213,8 @@ class Deploying:
             course.notes.extend(accepted.note for accepted in judged)
         return release
 
-    def _verify(self, order: Order) -> None:
+    def verify(self, order: Order) -> None:
+        """Have the target judged; raises as the plugins do that refuse it."""
         service, source, intent = order.service, order.service.source, order.view.intent
         floor = self._state.accepted(service.name, source)
         here = order.view.deployed

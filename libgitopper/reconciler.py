@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from attrs import frozen
 
+from libgitopper.advancing import Advancing
 from libgitopper.deciding import Deciding, Peer, is_touched
 from libgitopper.deploying import Deploying
 from libgitopper.drifting import Drifting
@@ -76,12 +77,16 @@ class Reconciler:
             hooks=hooks, state=state, intents=self._intents, publishing=publishing,
             deploying=self._deploying, now=now,
         )  # fmt: skip
+        deciding = Deciding(hooks=hooks, state=state, now=now)
         self._passes = Passes(
             hooks=hooks, state=state, intents=self._intents, publishing=publishing,
-            deploying=self._deploying, drifting=self._drifting,
-            deciding=Deciding(hooks=hooks, state=state, now=now),
+            deploying=self._deploying, drifting=self._drifting, deciding=deciding,
         )  # fmt: skip
         self._turns = NamedLocks()
+        self._advancing = Advancing(
+            hooks=hooks, state=state, intents=self._intents, deciding=deciding,
+            deploying=self._deploying, turns=self._turns,
+        )  # fmt: skip
         self._told: dict[str, str] = {}
         """What was told last of a service that trying again can't help."""
 
@@ -148,6 +153,27 @@ class Reconciler:
             for outcome in outcomes
             if is_touched(outcome.service, store, outcome.deployed)
         )
+
+    def advance(
+        self, services: Iterable[Service], store: Store, *, still: Callable[[Service], bool]
+    ) -> tuple[Outcome, ...]:
+        """Let those of `services` follow the tip for which that is all there is to do; tell of them.
+
+        It is for services that their last pass left in order, and that the tip changes nothing for.
+        Whatever else is the case with one, it is left to a pass. `still`: as for `reconcile`.
+        """
+        try:
+            done = self._advancing.advance(services, store, still)
+        except (GitopperError, OSError) as exc:
+            log.warning("services could not follow together, and do so one by one: %s", exc)
+            return ()
+        return tuple(
+            Outcome(
+                service=one.order.service, intent=one.order.view.intent, deployed=one.deployed,
+                plan=one.order.plan,
+            )
+            for one in done
+        )  # fmt: skip
 
     def restore(self, service: Service) -> Outcome:
         """Show the deployed release of `service` again where its paths do not; needs no upstream."""

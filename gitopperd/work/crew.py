@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -62,7 +62,7 @@ class Crew:
         self._now = now
         self._remember = remember
         self._observe_seconds = observe_seconds
-        self._rounds = Rounds()
+        self._rounds = Rounds(self._advance)
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[Follower | Runner, asyncio.Task[None]] = {}
 
@@ -160,6 +160,25 @@ class Crew:
             log.exception("%s: what its news touch can't be told", follower.watch.upstream)
             return runners
         return [runner for runner in runners if not runner.passes or runner.service.name in touched]
+
+    async def _advance(self, runners: Sequence[Runner]) -> Collection[Runner]:
+        """Let those of one upstream follow its tip for whom that is all there is to do; return them."""
+        follower = runners[0].follower
+        store = follower.store
+        named = {runner.service.name: runner for runner in runners if runner.follower is follower}
+        if store is None:
+            return ()
+        passes = {name: runner.passes for name, runner in named.items()}
+        outcomes = await self._threads.work(
+            self._reconciler.advance,
+            [runner.service for runner in named.values()],
+            store,
+            still=lambda service: not named[service.name].retired,
+        )
+        for outcome in outcomes:
+            runner, branch = named[outcome.service.name], outcome.service.source.branch
+            runner.advanced(outcome, store.tips.get(branch), passes[outcome.service.name])
+        return [named[outcome.service.name] for outcome in outcomes]
 
     def _new_follower(self, watch: Watch) -> Follower:
         follower = Follower(

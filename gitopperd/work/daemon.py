@@ -231,6 +231,7 @@ class Daemon:
 
     def pull(self, name: str, *, by: str) -> Status:
         """Poll the service's upstream now, and make a pass."""
+        self._runner(name).expect()
         self._runner(name).follower.poke(f"pull by {by}")
         return self.status(name)
 

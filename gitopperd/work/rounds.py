@@ -1,9 +1,9 @@
-"""Rounds: passes that can wait are made one after the other, behind those that can't."""
+"""Rounds: what can wait comes behind what can't: those who only follow together, passes in turn."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
 from gitopperd.work.runner import Runner
@@ -14,6 +14,8 @@ AHEAD_SECONDS = 1.0
 """How long a round waits for the passes ahead of it: some wait for minutes, as for a service's health."""
 TURN_SECONDS = 0.1
 """How long it waits for a pass of its own before it goes on to the next one."""
+TOGETHER = 50
+"""How many services follow together: somebody may want something of one of them."""
 
 
 class Rounds:
@@ -23,7 +25,9 @@ class Rounds:
     that only note so would share the processor with the one that somebody waits for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, advance: Callable[[Sequence[Runner]], Awaitable[Collection[Runner]]]) -> None:
+        """`advance` lets those follow the tip for whom that is all there is to do, and returns who did."""
+        self._advance = advance
         self._ahead: set[Runner] = set()
         self._waiting: dict[Runner, list[str]] = {}
         self._called = asyncio.Event()
@@ -44,10 +48,18 @@ class Rounds:
             self._called.clear()
             while self._waiting:
                 await self._let_ahead()
-                runner = next(iter(self._waiting), None)
-                if runner is not None:
+                if not await self._follow():
+                    runner = next(iter(self._waiting))
                     self._kick(runner, self._waiting.pop(runner))
                     await _ended([runner], TURN_SECONDS)
+
+    async def _follow(self) -> bool:
+        """Let some follow the tip together; False where nobody is left who may."""
+        able = [runner for runner in self._waiting if runner.may_advance()][:TOGETHER]
+        done = await self._advance(able) if able else ()
+        for runner in done:
+            self._waiting.pop(runner, None)
+        return bool(done) or not self._waiting
 
     async def _let_ahead(self) -> None:
         while self._ahead:

@@ -61,6 +61,7 @@ class Runner:
         self._tip: str | None = None
         self._in_order = False
         self._retired = False
+        self._expected = False
         self._reconciler = reconciler
         self._threads = threads
         self._board = board
@@ -90,6 +91,26 @@ class Runner:
         with it, may be over.
         """
         return self._in_order and self._tip == self.follower.tip(self.service.source.branch)
+
+    def expect(self) -> None:
+        """Have the next poll make a pass, whatever it brings: somebody asked for this very service."""
+        self._expected = True
+
+    def may_advance(self) -> bool:
+        """Tell whether news that don't touch the service need no pass: all was well at another tip."""
+        moved = self._tip != self.follower.tip(self.service.source.branch)
+        return self._in_order and moved and not self._expected and self.idle.is_set()
+
+    def advanced(self, outcome: Outcome, tip: str | None, passes: int) -> None:
+        """Note what came of following to `tip` without a pass, where none was made since, or is now."""
+        if self.idle.is_set() and self.passes == passes:
+            self._tip = tip
+            self._note(outcome)
+
+    @property
+    def retired(self) -> bool:
+        """True when its settings are past."""
+        return self._retired
 
     def retire(self) -> None:
         """Begin no pass any more, not even one that waits for its turn in a thread already."""
@@ -142,6 +163,7 @@ class Runner:
     async def pass_once(self, asked: str) -> None:
         """Make one pass, for `asked`, and put its outcome on the board."""
         started, self._asked = asyncio.get_running_loop().time(), asked
+        self._expected = False
         self._tip, self._in_order = self.follower.tip(self.service.source.branch), False
         outcome = await self._threads.work(
             self._reconciler.reconcile,
@@ -153,12 +175,15 @@ class Runner:
         )
         self._observe_seconds(asyncio.get_running_loop().time() - started)
         self.passes += 1
+        self._note(outcome)
+        self.first_pass.set()
+
+    def _note(self, outcome: Outcome) -> None:
         self._failures = self._failures + 1 if _can_get_better(outcome) else 0
         self._in_order = _in_order(outcome)
         self._held_until = self._end_of_wait(outcome)
         if status := self._board.settle(outcome):
             self._remember([status])
-        self.first_pass.set()
         self._tell(outcome)
 
     def _end_of_wait(self, outcome: Outcome) -> datetime | None:

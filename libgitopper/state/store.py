@@ -112,10 +112,11 @@ class StateStore(Memory):
             if deploy is not None:
                 self._enter_deploy(connection, deploy)
 
-    def advance(self, deployed: Deployed) -> None:
-        """Persist that the service is in line with another commit; nothing was published for it."""
+    def advance(self, *deployed: Deployed) -> None:
+        """Persist, all or none, that services are in line with another commit; nothing was published."""
         with self._write() as connection:
-            self._put(connection, deployed)
+            for one in deployed:
+                self._put(connection, one)
 
     def forget(self, service: str) -> None:
         """Persist that nothing of the service is published any more; intent and history stay."""

@@ -69,6 +69,8 @@ class Bench:
         self.unreachable = False
         self.news: set[str] = set()
         """The services whose files the tip changes."""
+        self.follow: set[str] = set()
+        """The services for which it is enough to follow the tip."""
         self.outcomes: dict[str, Outcome] = {
             s.name: Outcome(service=s, intent=Intent(), deployed=None) for s in services
         }
@@ -88,6 +90,12 @@ class Bench:
 
     def touched(self, outcomes: Iterable[Outcome], store: Store) -> set[str]:
         return self.news & {outcome.service.name for outcome in outcomes}
+
+    def advance(
+        self, services: Iterable[Service], store: Store, *, still: Callable[[Service], bool]
+    ) -> tuple[Outcome, ...]:
+        """Those in `follow` follow."""
+        return tuple(self.outcomes[s.name] for s in services if s.name in self.follow and still(s))
 
     def reconcile(
         self, service: Service, store: Store | None, *, peers: Sequence[Peer], asked: str, still: object

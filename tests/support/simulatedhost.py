@@ -70,9 +70,9 @@ class SimulatedStateStore(StateStore):
         with self._step(f"record {deployed.service.name}"):
             super().record(deployed, deploy)
 
-    def advance(self, deployed: Deployed) -> None:
-        with self._step(f"advance {deployed.service.name}"):
-            super().advance(deployed)
+    def advance(self, *deployed: Deployed) -> None:
+        with self._step(f"advance {' '.join(one.service.name for one in deployed)}"):
+            super().advance(*deployed)
 
     def forget(self, service: str) -> None:
         with self._step(f"forget {service}"):

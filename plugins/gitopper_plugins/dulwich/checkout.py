@@ -32,7 +32,6 @@ from gitopper_plugins.dulwich.scratch import (
     replace_file,
     scratch,
     sweep,
-    sync_directory,
     sync_filesystem,
 )
 from gitopper_plugins.dulwich.store import SharedStore
@@ -52,13 +51,13 @@ from libgitopper import CheckoutError, Content, Release, Service, StepError
 __all__ = ["checkout"]
 
 
-def checkout(store: SharedStore, service: Service, content: Content) -> Release:
+def checkout(store: SharedStore, service: Service, content: Content, *, sync: bool = True) -> Release:
     """See `libgitopper.hookspecs.Specs.gitopper_checkout`."""
     release_id = content.release_id(service)
     tree = WorkTree.of(store.path, service, release_id)
     with _explained(service, tree.release):
         if not _is_at(tree, content.revision):
-            _bring(store, service, content, tree)
+            _bring(store, service, content, tree, sync=sync)
     return Release(service=service.name, id=release_id, path=tree.release, content=content)
 
 
@@ -146,7 +145,7 @@ def _bring_contents(store: SharedStore, service: Service, files: Sequence[Item])
         raise CheckoutError(f"the release is refused: {why}", retryable=False)
 
 
-def _bring(store: SharedStore, service: Service, content: Content, tree: WorkTree) -> None:
+def _bring(store: SharedStore, service: Service, content: Content, tree: WorkTree, *, sync: bool) -> None:
     """Make the release, or bring the one that is there to the revision of `content`."""
     # Before the lock: whoever waits for it must not wait for a network.
     ready = None if tree.release.is_dir() else _ready(store, service, content)
@@ -158,6 +157,8 @@ def _bring(store: SharedStore, service: Service, content: Content, tree: WorkTre
             )
         if tree.release.is_dir():
             _follow(store, service, content, tree)
+            if sync:
+                sync_filesystem(store.path)
         else:
             _make(store, service, content.revision, tree, ready or _ready(store, service, content))
 
@@ -170,11 +171,15 @@ def _make(store: SharedStore, service: Service, revision: str, tree: WorkTree, r
         entries = _write(store, aside, ready)
         _file(os.fsencode(aside / ".git"), tree.link, 0o644)
         tree.install(store.objects, service, revision, entries)
-        if aside.stat().st_dev != store.path.stat().st_dev:
+        apart = aside.stat().st_dev != store.path.stat().st_dev
+        if apart:
             sync_filesystem(aside)  # else it is on the disk already, with what `install` wrote
         aside.chmod(0o755)
         aside.rename(tree.release)
-    sync_directory(service.releases)
+    # The names, too: what is published next leads to them.
+    sync_filesystem(service.releases)
+    if apart:
+        sync_filesystem(store.path)
 
 
 def _write(store: SharedStore, top: Path, ready: _Ready) -> list[IndexEntry]:

@@ -16,7 +16,7 @@ from gitopper_plugins.dulwich.exchange import Exchange, Offer
 from gitopper_plugins.dulwich.failures import GarbledError
 from gitopper_plugins.dulwich.history import haves
 from gitopper_plugins.dulwich.objects import TAG
-from gitopper_plugins.dulwich.packs import consolidate, receive
+from gitopper_plugins.dulwich.packs import MAX_SMALL_PACKS, MOST_SMALL_PACKS, consolidate, receive
 from gitopper_plugins.dulwich.store import SharedStore, View
 from gitopper_plugins.dulwich.ways import transport_for
 from libgitopper import FetchRequest, SourceError
@@ -63,6 +63,9 @@ def fetch(store: SharedStore, request: FetchRequest) -> View:
                 offer = exchange.offer(request.branches)
                 tips = offer.tips
                 if known is not None and tips == _chosen(known, request.branches):
+                    if store.grown:
+                        store.grown = False
+                        _consolidate(store, MAX_SMALL_PACKS)
                     return _view(store, tips, moved=False)
                 _bring_history(store, exchange, offer, known or {}, request)
             moved = tips != _chosen(known or {}, request.branches)
@@ -129,8 +132,14 @@ def _record(
     """Written last: until then the store is what it was. Branches that nobody asked for stay."""
     others = {branch: tip for branch, tip in known.items() if branch not in branches}
     layout.write_refs(store.path, others | dict(tips))
+    # Somebody waits for what came: what can wait is left to a poll that brings nothing.
+    store.grown = True
+    _consolidate(store, MOST_SMALL_PACKS)
+
+
+def _consolidate(store: SharedStore, most: int) -> None:
     try:
-        if consolidate(store.path):
+        if consolidate(store.path, most):
             store.objects.refresh()
     except (OSError, KeyError, ValueError) as exc:
         log.warning("the packs of %s could not be merged: %s", store.path, exc)

@@ -49,7 +49,7 @@ class DulwichPlugin:
         """See `libgitopper.hookspecs`; takes stores of its own only."""
         if not isinstance(request.store, View):
             return None
-        return checkout(request.store.shared, request.service, request.content)
+        return checkout(request.store.shared, request.service, request.content, sync=request.sync)
 
     @hookimpl
     def gitopper_drift(self, request: DriftRequest) -> Drift | None:

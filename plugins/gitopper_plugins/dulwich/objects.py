@@ -11,9 +11,9 @@ import re
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from attrs import define, field, frozen
 from dulwich.errors import ChecksumMismatch
@@ -38,8 +38,11 @@ _DAMAGE = (
     UnresolvedDeltas, DamagedError, OSError,
 )  # fmt: skip
 
-_KEPT_TREES, _KEPT_ENTRIES = 32, 8192
+_KEPT_TREES, _KEPT_ENTRIES = 512, 8192
 """How many trees are kept in memory, and how many entries of them; some 200 bytes each."""
+_KEPT_ROOTS = 64
+"""Of how many commits it is kept which tree is theirs."""
+_KEPT_LISTS = 4
 MAX_ENTRIES = 200_000
 """How many entries of one directory are read."""
 _MOST_BYTES = {COMMIT: 1 << 20, TREE: 64 << 20, TAG: 1 << 20, BLOB: Limits().file_bytes}
@@ -94,6 +97,10 @@ class Objects:
     """The pack that had what was read last."""
     _trees: dict[ObjectID, list[Entry]] = field(init=False, factory=dict)
     """Trees that were read last, as each service of an upstream begins at the same one."""
+    _roots: dict[ObjectID, ObjectID] = field(init=False, factory=dict)
+    """The trees of commits that were read last."""
+    _lists: dict[tuple[ObjectID, bytes], Mapping[bytes, Any]] = field(init=False, factory=dict)
+    """What was made of the trees that all services begin at; see `listed`."""
     _lock: threading.RLock = field(init=False, factory=threading.RLock)
 
     def __attrs_post_init__(self) -> None:
@@ -104,6 +111,8 @@ class Objects:
         with self._lock:
             self._packs = self._recent = ()
             self._trees.clear()
+            self._roots.clear()
+            self._lists.clear()
             self._store.close()
 
     def find(self, oid: ObjectID, kind: int, limit: int | None = None) -> bytes | None:
@@ -209,9 +218,30 @@ class Objects:
         Raises:
             CheckoutError: the commit is not here, or names none.
         """
-        key, value = next(_headers(self.read(commit, COMMIT)))
+        root = self.root_of(commit)
+        if root is None:
+            raise CheckoutError(f"commit {commit.decode()} is not in {self.path}")
+        return root
+
+    def root_of(self, commit: ObjectID) -> ObjectID | None:
+        """The root tree of a commit; None when the commit is not here.
+
+        Raises:
+            CheckoutError: it is damaged, or names none.
+        """
+        with self._lock:
+            if known := self._roots.get(commit):
+                return known
+        data = self.find(commit, COMMIT)
+        if data is None:
+            return None
+        key, value = next(_headers(data))
         if key != b"tree" or not _ID.fullmatch(value):
             raise CheckoutError(f"commit {commit.decode()} in {self.path} is malformed", retryable=False)
+        with self._lock:
+            self._roots[commit] = ObjectID(value)
+            while len(self._roots) > _KEPT_ROOTS:
+                del self._roots[next(iter(self._roots))]
         return ObjectID(value)
 
     def entries(self, tree: ObjectID) -> list[Entry]:
@@ -235,6 +265,21 @@ class Objects:
             self._trees[tree] = entries
             while len(self._trees) > _KEPT_TREES or sum(map(len, self._trees.values())) > _KEPT_ENTRIES:
                 del self._trees[next(iter(self._trees))]
+
+    def listed(
+        self, tree: ObjectID, prefix: bytes, make: Callable[[list[Entry]], Mapping[bytes, T]]
+    ) -> Mapping[bytes, T]:
+        """What `make` makes of the entries of a tree at `prefix`: always the same, so it is kept."""
+        with self._lock:
+            known = self._lists.get((tree, prefix))
+        if known is None:
+            known = make(self.entries(tree))
+            if len(known) <= _KEPT_ENTRIES:
+                with self._lock:
+                    self._lists[tree, prefix] = known
+                    while len(self._lists) > _KEPT_LISTS:
+                        del self._lists[next(iter(self._lists))]
+        return known
 
     def _parsed(self, tree: ObjectID) -> list[Entry]:
         data = self.read(tree, TREE)

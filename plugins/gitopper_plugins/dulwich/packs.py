@@ -28,13 +28,23 @@ from gitopper_plugins.dulwich.pkt import GarbledError
 from gitopper_plugins.dulwich.scratch import scratch, sync_directory
 from libgitopper import Limits
 
-__all__ = ["SCRATCH", "consolidate", "drop_damaged", "drop_halves", "receive"]
+__all__ = [
+    "MAX_SMALL_PACKS",
+    "MOST_SMALL_PACKS",
+    "SCRATCH",
+    "consolidate",
+    "drop_damaged",
+    "drop_halves",
+    "receive",
+]
 
 log = logging.getLogger(__name__)
 
 SCRATCH = "scratch-"
 INDEX_TIMEOUT_SECONDS = 3600.0
 MAX_SMALL_PACKS = 8
+MOST_SMALL_PACKS = 12
+"""More are merged at once, also while somebody waits for what was fetched."""
 HALF_SECONDS = 3600.0
 """How old what has no index must be: it may be a pack that somebody's git is about to finish."""
 SMALL_BYTES = 32 * 1024 * 1024
@@ -109,22 +119,22 @@ def _install(store: Path, pack: Path, *, promisor: bool) -> str:
         return name  # the same bytes are here
     pack.chmod(0o444)
     pack.with_suffix(".idx").chmod(0o444)
+    # What they hold is on the disk; their names need not be yet. A power loss may take these: an index
+    # without its pack is cleared at the next start, and a store without its tip fetches it.
     pack.rename(target.with_suffix(".pack"))
     if promisor:
         target.with_suffix(".promisor").touch(0o644)
-    sync_directory(target.parent)
     pack.with_suffix(".idx").rename(target.with_suffix(".idx"))
-    sync_directory(target.parent)
     return name
 
 
-def consolidate(store: Path) -> bool:
-    """Merge small packs into one when there are too many; True when packs went away.
+def consolidate(store: Path, most: int = MAX_SMALL_PACKS) -> bool:
+    """Merge small packs into one when there are more than `most`; True when packs went away.
 
     The caller holds the lock of the store, and sees to it that readers look for the packs anew.
     """
     small = sorted(_small_packs(store))
-    if len(small) <= MAX_SMALL_PACKS:
+    if len(small) <= most:
         return False
     sizes = [size for size, _ in small]
     chosen = [base for _, base in small[: _rolled_up(sizes)]]
@@ -134,6 +144,7 @@ def consolidate(store: Path) -> bool:
         rows, checksum = merge(chosen, merged)
         indexing.write_index(merged.with_suffix(".idx"), rows, checksum)
         name = _install(store, merged, promisor=promisor)
+    sync_directory(store / "objects" / "pack")  # from here on nothing else has what they hold
     for base in chosen:
         if base.name != name:
             _delete(base)
@@ -165,11 +176,14 @@ def drop_damaged(store: Path) -> None:
 def drop_halves(store: Path) -> None:
     """Delete what a crash left of packs that were being taken in, or deleted: it has no index.
 
-    Nobody reads it, and the same pack would replace it; but what is fetched next may be another one.
+    Nobody reads it, and the same pack would replace it; but what is fetched next may be another one. So
+    does an index without its pack, which a power loss may leave; nobody writes one first.
     """
     before = time.time() - HALF_SECONDS
     for path in (store / "objects" / "pack").glob("pack-*"):
         with contextlib.suppress(FileNotFoundError):
+            if path.suffix == ".idx" and not path.with_suffix(".pack").exists():
+                path.unlink()
             if not path.with_suffix(".idx").exists() and path.stat().st_mtime < before:
                 path.unlink()
 

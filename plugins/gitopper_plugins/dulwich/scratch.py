@@ -10,8 +10,6 @@ scratch directory without a lock is what a crash left, and `sweep` may take it a
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import fcntl
 import logging
 import os
@@ -24,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gitopper_plugins.dulwich.channel import Deadline
+from libgitopper import sync_filesystem
 
 __all__ = [
     "hold",
@@ -173,10 +172,12 @@ def make_directory(path: Path) -> None:
         directory.chmod(0o755)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Give `path` the content `data`, atomically, and durably once this returns.
+def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Give `path` the content `data`, atomically: after a crash it has this, or what it had before.
 
-    The caller sees to it that nobody else does the same at the same time.
+    Which one, is not known before its directory, or its file system, is synced. Without `sync` that has to
+    come first: until then a power loss may leave a file that is cut short. The caller sees to it that
+    nobody else does the same at the same time.
     """
     _clear_leftovers(path)
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
@@ -184,14 +185,14 @@ def replace_file(path: Path, data: bytes) -> None:
         with open(fd, "wb") as file:
             os.fchmod(fd, 0o644)
             file.write(data)
-            file.flush()
-            os.fsync(fd)
+            if sync:
+                file.flush()
+                os.fsync(fd)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    sync_directory(path.parent)
 
 
 def _clear_leftovers(path: Path) -> None:
@@ -207,21 +208,5 @@ def sync_directory(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_filesystem(path: Path) -> None:
-    """Bring everything written to the file system of `path` to the disk: one call, however many files.
-
-    Raises:
-        OSError: the disk refused something that was written.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        if libc.syncfs(fd) != 0:
-            code = ctypes.get_errno() or errno.EIO
-            raise OSError(code, os.strerror(code), str(path))
     finally:
         os.close(fd)

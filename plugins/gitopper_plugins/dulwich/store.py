@@ -49,6 +49,8 @@ class SharedStore:
     """Files that upstream sent and that were refused, with their size in bytes."""
     gathering: Gathering = field(factory=Gathering)
     """Where requests for file contents that are made at the same time become one."""
+    grown: bool = True
+    """Packs may have come since they were last looked at whether to merge some."""
     _lock: threading.Lock = field(factory=threading.Lock)
     _opened: bool = False
 
@@ -117,7 +119,9 @@ class SharedStore:
             CheckoutError: nobody can tell now: files can't be opened.
         """
         try:
-            return self.objects.find(self.objects.tree_of(commit), TREE) is not None
+            # Both are read: what is kept in memory says nothing about the disk.
+            here = self.objects.find(commit, COMMIT) is not None
+            return here and self.objects.find(self.objects.tree_of(commit), TREE) is not None
         except CheckoutError as exc:
             if isinstance(exc.__cause__, OSError) and not isinstance(exc.__cause__, FileNotFoundError):
                 raise  # too many open files, say: that is no damage, and nothing may be dropped for it
@@ -151,11 +155,11 @@ class View:
         objects = self.shared.objects
         commit = ObjectID(revision.encode())
         where = f"{revision[:12]} of {service.source.upstream}"
-        if objects.find(commit, COMMIT) is None:
+        root = objects.root_of(commit)
+        if root is None:
             raise CheckoutError(
                 f"commit {where} is not in the store; it comes with the next fetch, if upstream has it"
             )
-        root = objects.tree_of(commit)
         entries = []
         for mapping in service.mappings:
             found = _lookup(objects, root, mapping.link)
@@ -203,10 +207,12 @@ def _lookup(objects: Objects, root: ObjectID, link: str) -> Entry | None:
     for name in link.encode("utf-8", "surrogateescape").split(b"/"):
         if entry.mode != 0o040000:
             return None
-        found = next((e for e in objects.entries(entry.id) if e.name == name), None)
-        if found is None:
+        for found in objects.entries(entry.id):
+            if found.name == name:
+                entry = found
+                break
+        else:
             return None
-        entry = found
     return entry
 
 

@@ -12,19 +12,19 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from attrs import frozen
 from dulwich.objects import ObjectID
 
 from gitopper_plugins.dulwich.gitindex import IndexEntry, distrusted, dump, left_out, present_entries
-from gitopper_plugins.dulwich.objects import Objects
+from gitopper_plugins.dulwich.objects import Entry, Objects
 from gitopper_plugins.dulwich.packs import SCRATCH
 from gitopper_plugins.dulwich.scratch import (
     make_directory,
     replace_file,
     scratch,
-    sync_directory,
     sync_filesystem,
 )
 from gitopper_plugins.dulwich.tree import DIRECTORY, checked, kind_of, mapped_paths, plain_mode
@@ -93,7 +93,8 @@ class WorkTree:
     ) -> None:
         """Put the administrative directory in place, as a whole; `entries` are what is on disk.
 
-        All that was written before to the file system of the store is on the disk when this returns.
+        All that was written before to the file system of the store is on the disk when this returns;
+        the name of that directory need not be.
         """
         index = dump([*entries, *_outside(objects, service, revision)])
         files = {
@@ -115,12 +116,12 @@ class WorkTree:
             if self.admin.exists():
                 self.admin.rename(aside / "former")
             fresh.rename(self.admin)
-        sync_directory(self.admin.parent)
 
     def follow(self, objects: Objects, service: Service, revision: str) -> None:
         """Bring HEAD and index to `revision`, which has the same content at the mapped paths.
 
-        HEAD is written last: where it is right, the index is, too.
+        HEAD is written last: where it is right, the index is, too. Neither is on the disk before the file
+        system of the store is synced.
 
         Raises:
             ValueError: the record of what was written is damaged.
@@ -132,8 +133,8 @@ class WorkTree:
             *(distrusted(entry, written) for entry in present_entries(record.read_bytes())),
             *_outside(objects, service, revision),
         ]
-        replace_file(self.admin / "index", dump(entries))
-        replace_file(self.admin / "HEAD", f"{revision}\n".encode())
+        replace_file(self.admin / "index", dump(entries), sync=False)
+        replace_file(self.admin / "HEAD", f"{revision}\n".encode(), sync=False)
 
 
 def _suffix(releases: Path) -> str:
@@ -147,17 +148,26 @@ def _outside(objects: Objects, service: Service, revision: str) -> Iterator[Inde
     waiting = [(b"", objects.tree_of(ObjectID(revision.encode())))]
     while waiting:
         prefix, tree = waiting.pop()
-        # Checked, too: a name like web/index here would stand for a file of the directory web.
-        for entry in checked(objects.entries(tree), prefix.rstrip(b"/")):
-            path = prefix + entry.name
+        for path, (directory, entry) in objects.listed(tree, prefix, partial(_listed, prefix)).items():
             if path in mapped:
                 continue
-            if kind_of(entry.mode) != DIRECTORY:
-                yield left_out(path, plain_mode(entry.mode), entry.id)
-            elif path in parents:
-                waiting.append((path + b"/", entry.id))
+            if directory is not None and path in parents:
+                waiting.append((path + b"/", directory))
             else:
-                yield left_out(path + b"/", DIRECTORY, entry.id)
+                yield entry
+
+
+def _listed(prefix: bytes, entries: list[Entry]) -> dict[bytes, tuple[ObjectID | None, IndexEntry]]:
+    """By path, for each entry of the tree at `prefix`: its tree, if it is one, and how it is left out."""
+    found: dict[bytes, tuple[ObjectID | None, IndexEntry]] = {}
+    # Checked, too: a name like web/index here would stand for a file of the directory web.
+    for entry in checked(entries, prefix.rstrip(b"/")):
+        path = prefix + entry.name
+        if kind_of(entry.mode) == DIRECTORY:
+            found[path] = entry.id, left_out(path + b"/", DIRECTORY, entry.id)
+        else:
+            found[path] = None, left_out(path, plain_mode(entry.mode), entry.id)
+    return found
 
 
 def _slashes(path: bytes) -> list[int]:

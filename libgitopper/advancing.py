@@ -1,0 +1,121 @@
+"""Advancing many services at once, for a commit that changes nothing for them.
+
+    look -> aim -> plan -> verify, one by one -> their HEADs -> one sync -> one transaction
+
+What a pass does for one service, without what only a look at the host can bring. A commit that touches one
+service of a hundred moves the tip for all of them: so this is as little for each as can be.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+
+from attrs import evolve, frozen
+
+from libgitopper.deciding import Deciding
+from libgitopper.deploying import Deploying
+from libgitopper.disk import sync_filesystem
+from libgitopper.errors import GitopperError
+from libgitopper.hooks import Hooks
+from libgitopper.intents import Intents, Superseded
+from libgitopper.locks import NamedLocks
+from libgitopper.model import Deployed, Service
+from libgitopper.orders import Order
+from libgitopper.planner import Reason, Verb
+from libgitopper.repository import Store
+from libgitopper.requests import CheckoutRequest, Event
+from libgitopper.state import StateStore
+
+__all__ = ["Advanced", "Advancing"]
+
+log = logging.getLogger(__name__)
+
+
+@frozen(kw_only=True)
+class Advanced:
+    """A service that follows the tip now."""
+
+    order: Order
+    deployed: Deployed
+
+
+@frozen(kw_only=True, eq=False)
+class Advancing:
+    """Lets services follow the tip where that is all there is to do for them."""
+
+    _hooks: Hooks
+    _state: StateStore
+    _intents: Intents
+    _deciding: Deciding
+    _deploying: Deploying
+    _turns: NamedLocks
+    """Held by whoever works for a service; one that somebody works for is left to them."""
+
+    def advance(
+        self, services: Iterable[Service], store: Store, still: Callable[[Service], bool]
+    ) -> Sequence[Advanced]:
+        """Advance those of `services` that have nothing else to do; return them.
+
+        The others are left as they are, for a pass to do, or to tell, what there is.
+
+        Raises:
+            StateError, OSError: it could not be written. The next pass of each does it again.
+        """
+        with ExitStack() as held:
+            mine = [service for service in services if self._taken(held, service) and still(service)]
+            orders = [order for service in mine if (order := self._order(service, store))]
+            done = [one for order in orders if (one := self._follow(held, order))]
+            if done:
+                # Only then: what is on record as deployed must be true after a power loss.
+                sync_filesystem(store.path)
+                self._state.advance(*(one.deployed for one in done))
+        for one in done:
+            self._tell(one)
+        return done
+
+    def _taken(self, held: ExitStack, service: Service) -> bool:
+        turn = self._turns.of(service.name)
+        if not turn.acquire(blocking=False):
+            return False
+        held.callback(turn.release)
+        return True
+
+    def _order(self, service: Service, store: Store) -> Order | None:
+        """Return the order to advance; None where there is something else to do, or to tell."""
+        try:
+            view = self._deciding.look(service)
+            revision = self._deciding.aim(service, store, view)
+            if isinstance(revision, Reason):
+                return None
+            plan = self._deciding.decide(revision, service, store, view, ()).plan
+            if plan.verb is not Verb.ADVANCE or plan.target is None:
+                return None
+            order = Order(
+                service=service, store=store, target=plan.target, plan=plan, view=view, asked="",
+                still=lambda: True,
+            )  # fmt: skip
+            self._deploying.verify(order)
+        except GitopperError as exc:
+            log.debug("%s: left to its pass: %s", service.name, exc)
+            return None
+        return order
+
+    def _follow(self, held: ExitStack, order: Order) -> Advanced | None:
+        """Move the release's HEAD; until `held` ends, nobody changes the intent."""
+        service, target, deployed = order.service, order.target, order.view.deployed
+        request = CheckoutRequest(service=service, store=order.store, content=target, sync=False)
+        try:
+            held.enter_context(self._intents.gate(service.name, order.view.intent))
+            self._hooks.checkout(request)
+        except (GitopperError, Superseded) as exc:
+            log.debug("%s: left to its pass: %s", service.name, exc)
+            return None
+        assert deployed is not None  # noqa: S101 - there is nothing else to advance
+        return Advanced(order=order, deployed=evolve(deployed, revision=target.revision, content=target))
+
+    def _tell(self, one: Advanced) -> None:
+        before = one.order.view.deployed
+        details = {"before": before.revision if before else None, "after": one.deployed.revision}
+        self._hooks.event(Event(kind="advanced", service=one.order.service.name, details=details))

@@ -1,0 +1,26 @@
+"""Bringing what was written to the disk."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+__all__ = ["sync_filesystem"]
+
+
+def sync_filesystem(path: Path) -> None:
+    """Bring everything written to the file system of `path` to the disk: one call, however many files.
+
+    Raises:
+        OSError: the disk refused something that was written.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        if libc.syncfs(fd) != 0:
+            code = ctypes.get_errno() or errno.EIO
+            raise OSError(code, os.strerror(code), str(path))
+    finally:
+        os.close(fd)
