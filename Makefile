@@ -51,12 +51,12 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The data is written where every account may: some tests become another one.
+# The data is written where every account may: some tests become another one. A test that fails hides no figure.
 coverage: install
 	data=$$(mktemp -d) && chmod 1777 $$data && trap "rm -rf $$data" EXIT && export COVERAGE_FILE=$$data/coverage && \
-	$(PYTEST) --cov --cov-report= && \
-	$(BIN)/coverage report --show-missing --skip-covered --include='*/libgitopper/*,*/gitopper_plugins/*' && \
-	$(BIN)/python -m tests.branches
+	{ $(PYTEST) --cov --cov-report=; failed=$$?; \
+	$(BIN)/coverage report --show-missing --skip-covered --include='*/libgitopper/*,*/gitopper_plugins/*'; \
+	$(BIN)/python -m tests.branches && exit $$failed; }
 
 mutation: install
 	$(BIN)/pip install --quiet --disable-pip-version-check '.[mutation]' -c constraints.txt

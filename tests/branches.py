@@ -69,13 +69,16 @@ def measured() -> dict[str, Share]:
     """Read what coverage measured.
 
     Raises:
-        subprocess.CalledProcessError: it measured nothing of these packages.
+        SystemExit: it measured nothing of these packages.
     """
     include = ",".join(f"*/{package}/*" for package in PACKAGES)
     with tempfile.TemporaryDirectory() as directory:
         target = Path(directory, "report.json")
         argv = [sys.executable, "-m", "coverage", "json", "--quiet", f"--include={include}", "-o", target]
-        subprocess.run(argv, check=True)
+        if subprocess.run(argv, check=False).returncode:
+            raise SystemExit(
+                "coverage has nothing to tell of these packages: run the tests with --cov first"
+            )
         return shares(json.loads(target.read_text(encoding="utf-8")))
 
 

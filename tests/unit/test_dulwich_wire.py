@@ -12,6 +12,7 @@ from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gitopper_plugins.dulwich import protocol
 from gitopper_plugins.dulwich.pkt import GarbledError, Mark, RefusedError, framed, read_packet, sideband
 from gitopper_plugins.dulwich.protocol import Advertisement, Haves, ls_refs, pack_of, read_advertisement
 
@@ -156,3 +157,51 @@ def test_version_0_sends_its_acknowledgments_before_the_pack() -> None:
     )
     assert list(pack_of(session, [A, B], Haves(near=[B]), filtered=False)) == [b"PACK"]  # type: ignore[list-item]
     assert session.requests[0].endswith(framed(b"have " + B + b"\n", b"done\n"))
+
+
+def test_version_1_is_version_0_with_a_line_before() -> None:
+    lines = framed(b"version 1\n", A + b" refs/heads/main\0side-band-64k\n", Mark.FLUSH)
+    one = read_advertisement(io.BytesIO(lines))
+    assert (one.version, one.refs) == (0, {b"refs/heads/main": A})
+
+
+def test_a_server_that_never_ends_its_greeting_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MOST_NAMES", 3)
+    names = [b"capability%d\n" % number for number in range(4)]
+    refs = [A + b" refs/heads/branch%d\n" % number for number in range(4)]
+    for lines in ([b"version 2\n", *names], refs):
+        with pytest.raises(GarbledError, match="more than 3 branches or capabilities"):
+            read_advertisement(io.BytesIO(framed(*lines)))
+
+
+def test_what_is_no_id_is_not_taken_for_one() -> None:
+    with pytest.raises(GarbledError, match="not git's protocol"):
+        read_advertisement(io.BytesIO(framed(b"x" * 40 + b" refs/heads/main\0side-band-64k\n")))
+
+
+@pytest.mark.parametrize("answer", [framed(b"something else\n"), framed(Mark.FLUSH)])
+def test_an_answer_that_is_neither_acknowledgment_nor_pack_is_garbled(answer: bytes) -> None:
+    for haves in (Haves(near=[B]), Haves()):  # type: ignore[list-item]
+        with pytest.raises(GarbledError, match="not git's protocol"):
+            list(pack_of(version_2(answer), [A], haves, filtered=False))  # type: ignore[list-item]
+
+
+def test_shallow_upstream_of_version_0_is_refused_in_words() -> None:
+    lines = framed(A + b" refs/heads/main\0side-band-64k\n", b"shallow " + A + b"\n", Mark.FLUSH)
+    session = Script(read_advertisement(io.BytesIO(lines)), [])
+    with pytest.raises(RefusedError, match="shallow clone"):
+        list(pack_of(session, [A], Haves(), filtered=False))  # type: ignore[list-item]
+
+
+def test_a_server_that_can_not_tell_data_from_words_is_refused() -> None:
+    session = Script(Advertisement(version=0, capabilities={}), [])
+    with pytest.raises(RefusedError, match="too old"):
+        list(pack_of(session, [A], Haves(), filtered=False))  # type: ignore[list-item]
+
+
+def test_version_0_is_asked_to_leave_out_blobs() -> None:
+    advertisement = Advertisement(version=0, capabilities={b"side-band-64k": b"", b"filter": b""})
+    session = Script(advertisement, [framed(b"NAK\n", b"\1PACK", Mark.FLUSH)])
+    assert list(pack_of(session, [A], Haves(), filtered=True)) == [b"PACK"]  # type: ignore[list-item]
+    assert b"filter blob:none" in session.requests[0]
+    assert b"have " not in session.requests[0]

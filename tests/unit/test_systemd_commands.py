@@ -145,3 +145,68 @@ def test_an_unknown_action_is_refused_before_anything_runs_in_simulation(simulat
     with pytest.raises(ReloadError, match="relaod"):
         systemd.gitopper_reload(request_for(service_for_tests("app", action="relaod")))
     assert asked(here) == []
+
+
+def test_unit_files_are_read_also_where_there_is_no_action_in_simulation(simulate: Simulate) -> None:
+    here = simulate()
+    reloaded = systemd.gitopper_reload(request_for(service_for_tests("app", action="", mappings=UNITS)))
+    assert reloaded is not None
+    assert reloaded.did == "systemctl daemon-reload"
+    assert asked(here) == ["daemon-reload"]
+
+
+INSTANCE = RUNNING + "UnitFileState=disabled\n"
+
+
+def test_an_instance_is_enabled_once_in_simulation(simulate: Simulate) -> None:
+    here = simulate(INSTANCE)
+    service = service_for_tests("app@one")
+    first = systemd.gitopper_reload(request_for(service, first=True))
+    assert first is not None
+    assert "systemctl enable app@one.service" in first.did
+    systemd.gitopper_reload(request_for(service))
+    assert asked(here).count("enable") == 1
+
+
+def test_an_instance_that_can_not_be_enabled_runs_all_the_same_in_simulation(simulate: Simulate) -> None:
+    here = simulate(INSTANCE, fail="enable", how="echo read-only; exit 1")
+    reloaded = systemd.gitopper_reload(request_for(service_for_tests("app@one"), first=True))
+    assert reloaded is not None
+    assert reloaded.note.startswith("unit app@one.service is not enabled, and won't start at boot: ")
+    assert "read-only" in reloaded.note
+    assert "reload" in asked(here)
+
+
+def test_nothing_is_enabled_where_the_links_are_the_repositorys_in_simulation(simulate: Simulate) -> None:
+    here = simulate(INSTANCE)
+    whole = (Mapping(link="units", local=Path("/etc/systemd/system")),)
+    reloaded = systemd.gitopper_reload(
+        request_for(service_for_tests("app@one", mappings=whole), first=True)
+    )
+    assert reloaded is not None
+    assert "belongs into the repository" in reloaded.note
+    assert "enable" not in asked(here)
+
+
+def test_a_start_that_a_condition_forbids_is_told_in_simulation(simulate: Simulate) -> None:
+    simulate("LoadState=loaded\nActiveState=inactive\nConditionResult=no\n")
+    reloaded = systemd.gitopper_reload(request_for(service_for_tests("app"), first=True))
+    assert reloaded is not None
+    assert reloaded.note == "unit app.service was not started: a condition in its unit file is not met"
+
+
+def test_what_the_unit_said_itself_is_told_in_simulation(simulate: Simulate) -> None:
+    here = simulate(fail="reload", how="echo no; exit 1")
+    script(here / "journalctl", "#!/bin/sh\n[ $1 = --sync ] || printf 'line one\\n\\n  line two\\n'\n")
+    with pytest.raises(ReloadError, match=r"no Its log: line one \| line two$"):
+        systemd.gitopper_reload(request_for(service_for_tests("app")))
+
+
+def test_a_journal_that_does_not_answer_is_no_matter_in_simulation(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = simulate(fail="reload", how="echo no; exit 1")
+    script(here / "journalctl", "#!/bin/sh\nsleep 60\n")
+    monkeypatch.setattr(systemd, "JOURNAL_SECONDS", 0.1)
+    with pytest.raises(ReloadError, match=r"^systemctl reload app\.service: no$"):
+        systemd.gitopper_reload(request_for(service_for_tests("app")))

@@ -185,3 +185,51 @@ def test_unit_files_are_recognised_by_where_they_are_shown(directory: Path, belo
 @pytest.mark.parametrize("local", ["/etc/nginx", "/etc/systemd/network", "/etc/systemd/systemd.conf"])
 def test_other_directories_hold_no_unit_files(local: str) -> None:
     assert not maps_units(service_for_tests("x", mappings=(Mapping(link="etc", local=Path(local)),)))
+
+
+@pytest.mark.parametrize(
+    ("properties", "words"),
+    [
+        ({"SubState": "running"}, "active (running)"),
+        ({"SubState": "active", "Result": "success"}, "active"),
+        ({"ActiveState": "failed", "SubState": "failed", "Result": "exit-code"}, "failed (exit-code)"),
+        ({"ActiveState": "inactive", "SubState": "dead"}, "inactive"),
+        ({"ActiveState": "activating", "SubState": "auto-restart"}, "activating (auto-restart)"),
+        ({"LoadState": "not-found", "ActiveState": "inactive"}, "unknown to systemd"),
+        ({"LoadState": "not-found", "ActiveState": "active"}, "active (running)"),
+    ],
+)
+def test_a_state_is_told_in_words(properties: dict[str, str], words: str) -> None:
+    assert unit(**properties).state == words
+
+
+@pytest.mark.parametrize("active", ["active", "reloading", "refreshing", "failed", "inactive"])
+def test_a_unit_that_reloads_runs(active: str) -> None:
+    assert unit(ActiveState=active).runs == (active not in {"failed", "inactive"})
+
+
+@pytest.mark.parametrize("state", ["loaded", "masked"])
+def test_a_unit_that_systemd_knows_is_loaded(state: str) -> None:
+    unit(LoadState=state).check_loaded()
+
+
+@pytest.mark.parametrize(
+    ("properties", "words"),
+    [
+        ({"LoadState": "not-found"}, "unit app.service is unknown to systemd: install its package"),
+        (
+            {"LoadState": "error", "LoadError": 'x.y "Bad thing."'},
+            "can't be loaded: Bad thing. Try: systemd-a",
+        ),
+        (
+            {"LoadState": "bad-setting"},
+            "can't be loaded: its load state is bad-setting. Try: systemd-analyze",
+        ),
+    ],
+)
+def test_a_unit_that_systemd_has_no_use_of_is_told_with_the_reason(
+    properties: dict[str, str], words: str
+) -> None:
+    with pytest.raises(ReloadError) as caught:
+        unit(**properties).check_loaded()
+    assert words in str(caught.value)
