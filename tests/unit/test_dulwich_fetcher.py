@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
+import re
 import socket
 import struct
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import frozen
 
-from gitopper_plugins.dulwich import syscallfilter
+from gitopper_plugins.dulwich import fetcher, syscallfilter
 from gitopper_plugins.dulwich.channel import Channel, Deadline
 from gitopper_plugins.dulwich.failures import DeniedError, GarbledError, RefusedError, UnusableError
-from gitopper_plugins.dulwich.fetcher import _Theirs
-from gitopper_plugins.dulwich.frames import MOST_BYTES, Conversation, GoneError
+from gitopper_plugins.dulwich.fetcher import Fetcher, _Aside, _pieces, _Theirs
+from gitopper_plugins.dulwich.frames import MOST_BYTES, PIECE_BYTES, Conversation, GoneError
+from gitopper_plugins.dulwich.http import HttpTransport
 from gitopper_plugins.dulwich.indexing import index_pack
 from gitopper_plugins.dulwich.layout import create
 from gitopper_plugins.dulwich.objects import BLOB, Objects
 from gitopper_plugins.dulwich.packindex import write_checked
 from gitopper_plugins.dulwich.packs import receive
-from libgitopper import CheckoutError
+from gitopper_plugins.dulwich.protocol import Haves
+from libgitopper import CheckoutError, Credentials, spawn
 from tests.support import rawpack as raw
 
 
@@ -181,3 +188,149 @@ def test_filter_is_made_for_machines_whose_numbers_are_known() -> None:
         assert len(program) // 8 < 4096
     with pytest.raises(syscallfilter.SyscallFilterError, match="riscv64"):
         syscallfilter.program("riscv64")
+
+
+# --- starting one, and what can go wrong with it; what runs is a small program that only says hello ---
+
+Simulate = Callable[[str], Fetcher]
+HELLO = "import socket, time; line = socket.socket(fileno=0)\n"
+SILENT = HELLO + "line.send(b'{}'); line.recv(1)"
+
+
+@pytest.fixture
+def simulate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulate]:
+    """Let fetchers run the program that is given, in place of `unprivileged`."""
+    fetchers = []
+
+    def simulate(program: str) -> Fetcher:
+        def run_it(argv: object, **options: Any) -> Any:
+            return spawn([sys.executable, "-I", "-c", program], **options)
+
+        monkeypatch.setattr(fetcher, "spawn", run_it)
+        fetchers.append(Fetcher("someone"))
+        return fetchers[-1]
+
+    yield simulate
+    for made in fetchers:
+        made.close()
+
+
+def begin(one: Fetcher) -> None:
+    with one.conversation(Deadline.after(10)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("raise SystemExit('first\\nno such module')", "its process does not start: no such module;"),
+        ("raise SystemExit(3)", "its process does not start: exit code 3;"),
+        (HELLO + "line.send(b'[1]')", "its process does not start: exit code "),
+        (HELLO + "line.send(b'\\xff')", "its process does not start: exit code "),
+        (HELLO + """line.send(b'{"refused": "not\\\\u001b today"}')""", "can't fetch as someone: not"),
+    ],
+)
+def test_one_that_can_not_start_says_why_and_what_to_do(
+    simulate: Simulate, program: str, words: str
+) -> None:
+    one = simulate(program)
+    with pytest.raises(UnusableError, match="see `fetch_user`") as caught:
+        begin(one)
+    assert words in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert one.pid is None
+
+
+def test_one_that_says_nothing_is_not_waited_for_endlessly(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetcher, "START_SECONDS", 0.2)
+    with pytest.raises(UnusableError, match=r"not ready within 0\.2 s"):
+        begin(simulate("import time; time.sleep(60)"))
+
+
+def test_what_its_sandbox_lacks_is_told_once(simulate: Simulate, caplog: pytest.LogCaptureFixture) -> None:
+    one = simulate(HELLO + """line.send(b'{"missing": ["a filter", "a filter"]}'); line.recv(1)""")
+    for _ in range(2):
+        begin(one)
+        one.close()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["what fetches as someone has to do without a filter"]
+
+
+def test_one_that_takes_no_conversation_is_tried_twice(simulate: Simulate) -> None:
+    one = simulate(HELLO + "line.shutdown(socket.SHUT_RD); line.send(b'{}'); time.sleep(60)")
+    with pytest.raises(UnusableError, match="the process that fetches as someone ends at once"):
+        begin(one)
+    assert one.pid is None
+
+
+def test_one_that_was_ended_meanwhile_harms_not_the_next(simulate: Simulate) -> None:
+    one = simulate(SILENT)
+
+    def fail() -> None:
+        with one.conversation(Deadline.after(10)):
+            one.close()
+            begin(one)
+            raise GoneError("it has ended")
+
+    with pytest.raises(UnusableError, match="failed: it has ended; the next try starts another one"):
+        fail()
+    assert one.pid is not None
+
+
+def test_a_conversation_that_ends_with_more_than_was_asked_is_none(simulate: Simulate) -> None:
+    """`Z` would be the end; here a message comes first."""
+    talk = (
+        "_, (given,), _, _ = socket.recv_fds(line, 1, 1); line = socket.socket(fileno=given)\n"
+        "line.send(b'J' + (2).to_bytes(4, 'big') + b'{}'); line.recv(1); time.sleep(60)"
+    )
+    aside = _Aside(
+        fetcher=simulate(HELLO + "line.send(b'{}')\n" + talk), upstream="http://x/y",
+        transport=HttpTransport(upstream="http://x/y"),
+    )  # fmt: skip
+    with (
+        pytest.raises(UnusableError, match="it says more than it was asked"),
+        aside.exchange(Credentials(), Deadline.after(10)),
+    ):
+        pass
+
+
+def test_an_index_with_a_message_in_the_middle_is_none() -> None:
+    with pytest.raises(GoneError, match="makes no sense"):
+        list(_pieces(b"one", iter([b"two", {}])))
+
+
+def test_a_want_for_further_commits_is_answered(ends: Ends) -> None:
+    ends.send(b"J", b"{}")
+    ends.send(b"D", b"PACK")
+    ends.send(b"Z", b"")
+    haves = Haves(near=(), far=lambda: [b"c" * 40])  # type: ignore[list-item, arg-type, return-value]
+    assert list(_Theirs(ends.ours).pack([], haves, filtered=True)) == [b"PACK"]
+    assert b"c" * 40 in ends.theirs.recv(4096)
+
+
+def test_a_piece_of_any_size_arrives(ends: Ends) -> None:
+    other = Conversation(Channel(ends.theirs, Deadline.after(10)))
+    sender = threading.Thread(target=lambda: (other.give(b"x" * PIECE_BYTES), other.end()))
+    sender.start()
+    assert b"".join(ends.ours.listen()) == b"x" * PIECE_BYTES  # type: ignore[arg-type]
+    sender.join()
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (http.client.IncompleteRead(b""), "the answer is cut short (IncompleteRead)"),
+        (ZeroDivisionError("by nothing"), "ZeroDivisionError: by nothing"),
+        (MemoryError(), "MemoryError"),
+        (OSError("no number"), "no number"),
+    ],
+)
+def test_failures_of_other_kinds_are_told_in_words(ends: Ends, failure: Exception, words: str) -> None:
+    other = Conversation(Channel(ends.theirs, Deadline.after(10)))
+    other.fail(failure)
+    with pytest.raises(Exception, match=re.escape(words)):
+        ends.ours.hear()
+    other.close()
