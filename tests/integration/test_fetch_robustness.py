@@ -95,6 +95,20 @@ def test_half_a_pack_that_a_crash_left_is_removed(stage: Stage, lacks: set[str])
     git(store.path, "fsck")
 
 
+@pytest.mark.parametrize("left", [{".promisor", ".idx"}, {".idx"}])
+def test_what_a_kill_left_of_a_pack_that_was_being_deleted_is_removed_at_once(
+    stage: Stage, left: set[str]
+) -> None:
+    store = stage.fetch()
+    packs = store.path / "objects/pack"
+    whole = sorted(packs.iterdir())
+    for suffix in left:
+        (packs / f"pack-{'a' * 40}{suffix}").touch()
+    as_after_a_restart(stage)
+    stage.fetch()
+    assert sorted(packs.iterdir()) == whole
+
+
 def test_lock_files_of_a_killed_git_do_not_hold_up_anything(stage: Stage) -> None:
     service = stage.service("web")
     release = stage.checkout(service)

@@ -174,16 +174,19 @@ def drop_damaged(store: Path) -> None:
 
 
 def drop_halves(store: Path) -> None:
-    """Delete what a crash left of packs that were being taken in, or deleted: it has no index.
+    """Delete what a crash left of packs that were being deleted, or taken in.
 
-    Nobody reads it, and the same pack would replace it; but what is fetched next may be another one. So
-    does an index without its pack, which a power loss may leave; nobody writes one first.
+    The one has an index without its pack, which goes whatever its age, since nobody writes that first; the
+    other has no index. Nobody reads these, and the same pack would replace them; but what is fetched next may
+    be another one.
     """
+    packs = store / "objects" / "pack"
+    for index in packs.glob("pack-*.idx"):
+        if not index.with_suffix(".pack").exists():
+            _delete(index.with_suffix(""))
     before = time.time() - HALF_SECONDS
-    for path in (store / "objects" / "pack").glob("pack-*"):
+    for path in packs.glob("pack-*"):
         with contextlib.suppress(FileNotFoundError):
-            if path.suffix == ".idx" and not path.with_suffix(".pack").exists():
-                path.unlink()
             if not path.with_suffix(".idx").exists() and path.stat().st_mtime < before:
                 path.unlink()
 
@@ -207,6 +210,8 @@ def _rolled_up(sizes: Sequence[int]) -> int:
 
 
 def _delete(base: Path) -> None:
-    for suffix in (".idx", ".rev", ".bitmap", ".promisor", ".pack"):
+    # The index last: one without its pack is no one's, and cleared at the next start. A pack without its
+    # index could be what a git is about to take in.
+    for suffix in (".pack", ".rev", ".bitmap", ".promisor", ".idx"):
         with contextlib.suppress(FileNotFoundError):
             base.with_suffix(suffix).unlink()
