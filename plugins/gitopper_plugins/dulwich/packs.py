@@ -177,8 +177,8 @@ def drop_halves(store: Path) -> None:
     """Delete what a crash left of packs that were being deleted, or taken in.
 
     The one has an index without its pack, which goes whatever its age, since nobody writes that first; the
-    other has no index. Nobody reads these, and the same pack would replace them; but what is fetched next may
-    be another one.
+    other has no index. Nobody reads these, and the same pack would replace them; but what is fetched next
+    may be another one.
     """
     packs = store / "objects" / "pack"
     for index in packs.glob("pack-*.idx"):
