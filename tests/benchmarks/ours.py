@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import time
@@ -31,6 +32,7 @@ interval = "{interval}"
 timeout  = "10m"
 publish  = "symlink"
 {reload}
+{fetching}
 
 [[webhooks]]
 name   = "bench"
@@ -80,12 +82,15 @@ class Ours:
         *,
         interval: str = NEVER,
         stamping: bool = False,
+        as_ourselves: bool = False,
     ) -> None:
+        """`as_ourselves`: fetch as the account that runs this, also as root."""
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
         self.services = services
         reload = STAMPING.format(home=home) if stamping else 'action = ""'
-        text = HEAD.format(home=home, interval=interval, reload=reload)
+        fetching = f'fetch_user = "{getpass.getuser()}"' if as_ourselves else ""
+        text = HEAD.format(home=home, interval=interval, reload=reload, fetching=fetching)
         for one in services:
             text += SERVICE.format(home=home, name=one.name, upstream=one.upstream, link=one.link)
         (home / "secret").write_text(SECRET)

@@ -57,13 +57,16 @@ def other_transports(bench: Bench) -> Iterator[Figure]:
             _set("GIT_SSH_COMMAND", f"{server.command} -i {server.key}"),
         ):
             url = server.url(stage.repository)
-            yield from _polled_by(bench, stage.home / "ssh", "ssh", url)
+            # The test server's key and settings lie below /tmp, of which another account has its own.
+            yield from _polled_by(bench, stage.home / "ssh", "ssh", url, as_ourselves=True)
 
 
-def _polled_by(bench: Bench, home: Path, name: str, url: str) -> Iterator[Figure]:
+def _polled_by(
+    bench: Bench, home: Path, name: str, url: str, *, as_ourselves: bool = False
+) -> Iterator[Figure]:
     services, ours, git = followed(url, bench.services), [], []
     theirs = Theirs(home, services)
-    with Ours(home / "ours", services, interval=SHORTEST) as host:
+    with Ours(home / "ours", services, interval=SHORTEST, as_ourselves=as_ourselves) as host:
         host.start()
         for _ in range(bench.rounds):
             polls_before, before = host.polls(), host.cpu_seconds()
