@@ -8,21 +8,14 @@ from tests.proof import longfetches
 from tests.proof.long import run_fleet
 from tests.proof.longjudge import FIGURES, Points, judged
 
-# What takes longer to show than these seconds, or what another program on the host can spoil.
-NOT_IN_SECONDS = (
-    "CPU",
-    "answer of REST",
-    "commit to published",
-    "memory",
-    "mapped files",
-    "descriptors of packs",
-)
+# Nine seconds are all warming up: what may not rise takes minutes to be told from it.
+LATER = "does not stay flat"
 
 
-def test_a_fleet_in_turmoil_comes_to_rest_and_takes_no_more_than_before() -> None:
+def test_a_fleet_in_turmoil_comes_to_rest_within_its_bounds_and_leaves_nothing() -> None:
     rows = run_fleet(seconds=9, services=20, upstreams=4, rate=4, interval_seconds=2)
     failures = [failure for row in rows for failure in row.failures]
-    assert not [failure for failure in failures if not failure.startswith(NOT_IN_SECONDS)]
+    assert not [failure for failure in failures if LATER not in failure]
     assert sum(row.points for row in rows) > 100
 
 
