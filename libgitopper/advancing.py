@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from libgitopper.deciding import Deciding
 from libgitopper.deploying import Deploying
@@ -25,7 +25,7 @@ from libgitopper.model import Deployed, Service
 from libgitopper.orders import Order
 from libgitopper.planner import Reason, Verb
 from libgitopper.repository import Store
-from libgitopper.requests import CheckoutRequest, Event
+from libgitopper.requests import CheckoutRequest
 from libgitopper.state import StateStore
 
 __all__ = ["Advanced", "Advancing"]
@@ -38,6 +38,7 @@ class Advanced:
     """A service that follows the tip now."""
 
     order: Order
+    before: Deployed
     deployed: Deployed
 
 
@@ -72,7 +73,7 @@ class Advancing:
                 sync_filesystem(store.path)
                 self._state.advance(*(one.deployed for one in done))
         for one in done:
-            self._tell(one)
+            self._deploying.tell_advanced(one.order.service, one.before.revision, one.deployed.revision)
         return done
 
     def _taken(self, held: ExitStack, service: Service) -> bool:
@@ -113,9 +114,4 @@ class Advancing:
             log.debug("%s: left to its pass: %s", service.name, exc)
             return None
         assert deployed is not None  # noqa: S101 - there is nothing else to advance
-        return Advanced(order=order, deployed=evolve(deployed, revision=target.revision, content=target))
-
-    def _tell(self, one: Advanced) -> None:
-        before = one.order.view.deployed
-        details = {"before": before.revision if before else None, "after": one.deployed.revision}
-        self._hooks.event(Event(kind="advanced", service=one.order.service.name, details=details))
+        return Advanced(order=order, before=deployed, deployed=deployed.following(target))

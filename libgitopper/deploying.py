@@ -72,8 +72,12 @@ class Deploying:
         self.verify(order)
         with self._intents.gate(service.name, order.view.intent):
             self._hooks.checkout(CheckoutRequest(service=service, store=order.store, content=target))
-            self._state.advance(evolve(deployed, revision=target.revision, content=target))
-        self._tell("advanced", service.name, before=deployed.revision, after=target.revision)
+            self._state.advance(deployed.following(target))
+        self.tell_advanced(service, deployed.revision, target.revision)
+
+    def tell_advanced(self, service: Service, before: str, after: str) -> None:
+        """Tell that the service is in line with another commit."""
+        self._tell("advanced", service.name, before=before, after=after)
 
     def deploy(self, order: Order) -> None:
         """Bring the service to the target.

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from libgitopper.limits import DEFAULT_LIMITS, Limits
 from libgitopper.safeguards import Check, DriftPolicy, Health, Verify
@@ -308,6 +308,10 @@ class Deployed:
     def release_path(self) -> Path:
         """Where the release is on disk."""
         return self.service.releases / self.release
+
+    def following(self, content: Content) -> Deployed:
+        """Return it in line with another commit, which has the same `content` for the service."""
+        return evolve(self, revision=content.revision, content=content)
 
 
 class State(enum.Enum):

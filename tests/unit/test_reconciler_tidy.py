@@ -11,10 +11,10 @@ def releases(service: Service) -> int:
     return len(list(service.releases.iterdir()))
 
 
-def ended_before_removing(host: SimulatedHost, service: Service) -> None:
-    """A process deployed two commits, and was ended before it removed what the first one left."""
+def ended_before_removing(host: SimulatedHost, service: Service, second: str = "2") -> None:
+    """A process deployed two commits, and was ended before it removed what one of them left."""
     host.deploy(service)
-    host.upstream.commit({"web/conf": "2"})
+    host.upstream.commit({"web/conf": second})
     host.script.on("discard web", Crash())
     try:
         host.pass_(service)
@@ -41,14 +41,7 @@ def test_it_does_so_once(host: SimulatedHost) -> None:
 
 def test_it_does_so_also_where_upstream_has_what_is_not_fit(host: SimulatedHost) -> None:
     web = host.service(keep=1, check=Check(commands=(("check",),)))
-    host.deploy(web)
-    host.upstream.commit({"web/conf": "unfit"})
-    host.script.on("discard web", Crash())
-    try:
-        host.pass_(web)
-    except Crash:
-        host.restart()
-    assert releases(web) == 2
+    ended_before_removing(host, web, second="unfit")
     assert isinstance(host.pass_(web).error, CheckError)
     assert releases(web) == 1
 

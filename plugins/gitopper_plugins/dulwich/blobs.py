@@ -13,7 +13,13 @@ from dulwich.pack import Pack
 
 from gitopper_plugins.dulwich import layout
 from gitopper_plugins.dulwich.channel import Deadline
-from gitopper_plugins.dulwich.failures import DeniedError, GarbledError, RefusedError, UnusableError
+from gitopper_plugins.dulwich.failures import (
+    DeniedError,
+    GarbledError,
+    RefusedError,
+    UnusableError,
+    cut_short,
+)
 from gitopper_plugins.dulwich.objects import TooLarge, size_in
 from gitopper_plugins.dulwich.packs import receive
 from gitopper_plugins.dulwich.protocol import Haves
@@ -94,7 +100,7 @@ def explained(upstream: str, timeout_seconds: float) -> Iterator[None]:
     except (UnusableError, RefusedError, GarbledError) as exc:
         raise _told(exc, upstream) from exc
     except http.client.HTTPException as exc:
-        raise SourceError(f"{upstream}: the answer is cut short ({type(exc).__name__})") from exc
+        raise SourceError(f"{upstream}: {cut_short(exc)}") from exc
     except CommandError as exc:
         raise SourceError(f"{upstream}: {exc}", retryable=exc.retryable) from exc
     except StepError:

@@ -12,16 +12,15 @@ from dulwich.refs import Ref, check_ref_format
 from gitopper_plugins.dulwich import layout
 from gitopper_plugins.dulwich.blobs import explained
 from gitopper_plugins.dulwich.channel import Deadline
-from gitopper_plugins.dulwich.exchange import Exchange, Offer
+from gitopper_plugins.dulwich.exchange import Exchange, Offer, Reader
 from gitopper_plugins.dulwich.failures import GarbledError
 from gitopper_plugins.dulwich.history import haves
 from gitopper_plugins.dulwich.objects import TAG
 from gitopper_plugins.dulwich.packs import MAX_SMALL_PACKS, MOST_SMALL_PACKS, consolidate, receive
 from gitopper_plugins.dulwich.store import SharedStore, View
-from gitopper_plugins.dulwich.ways import transport_for
 from libgitopper import FetchRequest, SourceError
 
-__all__ = ["fetch", "open_offline", "transport_for"]
+__all__ = ["fetch", "open_offline"]
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +61,15 @@ def fetch(store: SharedStore, request: FetchRequest) -> View:
             with reader.exchange(request.credentials, deadline) as exchange:
                 offer = exchange.offer(request.branches)
                 tips = offer.tips
-                if known is not None and tips == _chosen(known, request.branches):
-                    if store.grown:
-                        store.grown = False
-                        _consolidate(store, MAX_SMALL_PACKS)
-                    return _view(store, tips, moved=False)
-                _bring_history(store, exchange, offer, known or {}, request)
-            moved = tips != _chosen(known or {}, request.branches)
+                moved = tips != _chosen(known or {}, request.branches)
+                if moved:
+                    _bring_history(store, reader, exchange, offer, known or {}, request)
+            if known is not None and not moved:
+                # With nobody at the other end waiting meanwhile.
+                if store.grown:
+                    store.grown = False
+                    _consolidate(store, MAX_SMALL_PACKS)
+                return _view(store, tips, moved=False)
             _record(store, request.branches, tips, known or {})
             return _view(store, tips, moved=moved)
 
@@ -89,6 +90,7 @@ def _view(store: SharedStore, tips: Mapping[str, ObjectID], *, moved: bool) -> V
 
 def _bring_history(
     store: SharedStore,
+    reader: Reader,
     exchange: Exchange,
     offer: Offer,
     known: Mapping[str, ObjectID],
@@ -113,7 +115,7 @@ def _bring_history(
         promisor=layout.is_partial(store.path),
         limits=request.limits,
         timeout_seconds=request.timeout_seconds,
-        indexer=store.reader(request.fetch_user).index,
+        indexer=reader.index,
     )
     for branch, tip in tips.items():
         if store.objects.find(tip, TAG) is not None:

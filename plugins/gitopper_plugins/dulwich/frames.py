@@ -17,7 +17,13 @@ from typing import Any, BinaryIO
 from attrs import define, field
 
 from gitopper_plugins.dulwich.channel import Channel
-from gitopper_plugins.dulwich.failures import DeniedError, GarbledError, RefusedError, UnusableError
+from gitopper_plugins.dulwich.failures import (
+    DeniedError,
+    GarbledError,
+    RefusedError,
+    UnusableError,
+    cut_short,
+)
 
 __all__ = ["Conversation", "GoneError", "failure_of", "told"]
 
@@ -153,7 +159,7 @@ _KINDS: dict[str, type[Exception]] = {
 def told(failure: BaseException) -> dict[str, Any]:
     """A failure as it is sent."""
     if isinstance(failure, http.client.HTTPException):
-        return {"kind": "garbled", "text": f"the answer is cut short ({type(failure).__name__})"}
+        return {"kind": "garbled", "text": cut_short(failure)}
     retryable = getattr(failure, "retryable", True)
     for name, kind in reversed(_KINDS.items()):
         if type(failure) is kind or (name == "timeout" and isinstance(failure, kind)):
