@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import random
@@ -24,6 +23,7 @@ from gitopperd.api.guard import Guard
 from gitopperd.api.rest import make_app
 from gitopperd.api.webhooks import Webhooks
 from gitopperd.bootstrap import Bootstrap
+from gitopperd.claims import Claims
 from gitopperd.filewatch import FileWatch
 from gitopperd.listener.limits import attended, whole_body
 from gitopperd.listener.listen import Address, listening
@@ -35,7 +35,7 @@ from gitopperd.notify import Notifier
 from gitopperd.reloading import Applier, Reloading, tell_loaded
 from gitopperd.work.daemon import Daemon
 from gitopperd.work.threads import Threads
-from libgitopper import Config, Hooks, Reconciler, State, StateError, StateStore
+from libgitopper import Config, Hooks, Reconciler, State, StateStore
 from libgitopper.reconciler import utc_now
 
 __all__ = ["START_OVER", "Settings", "serve"]
@@ -83,6 +83,7 @@ def serve(settings: Settings) -> int:
 
     Raises:
         StateError: the state can't be used, or another daemon uses it.
+        ConfigError: another daemon keeps its releases at a `mount` of the configuration.
         PluginError: a plugin is not fit to be loaded.
         ListenError: an address is taken.
     """
@@ -93,8 +94,9 @@ def serve(settings: Settings) -> int:
     hooks.register(meters, name="metrics")
     events = Events(utc_now)
     hooks.register(events, name="events")
-    with _locked(settings.state_dir), StateStore(settings.state_dir / "state.db") as state:
+    with _claims(settings) as claims, StateStore(settings.state_dir / "state.db") as state:
         settings = settings.bootstrapped(state)
+        claims.claim_mounts(settings.config)
         threads = Threads()
         daemon = Daemon(
             config=settings.config,
@@ -123,7 +125,7 @@ def serve(settings: Settings) -> int:
         appliers: list[Applier] = [guard.apply, webhooks.apply, events.apply, _warn_of_own_namespace]
         bootstrap = settings.bootstrap
         reloading = Reloading(
-            load=settings.load,
+            load=lambda: claims.claim_mounts(settings.load()),
             refresh=partial(bootstrap.refresh, daemon.look) if bootstrap else None,
             appliers=appliers,
             apply_services=daemon.apply,
@@ -254,21 +256,12 @@ def _stop(task: asyncio.Future[int], number: signal.Signals) -> None:
 
 
 @contextlib.contextmanager
-def _locked(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory: two daemons on one state would undo each other's work."""
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-        lock = (state_dir / "lock").open("w")
-    except OSError as exc:
-        raise StateError(f"{state_dir}: {exc.strerror or exc}; name another --state-dir") from exc
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StateError(
-                f"{state_dir}: another gitopperd uses it; stop that one, or name another --state-dir"
-            ) from None
-        yield
+def _claims(settings: Settings) -> Iterator[Claims]:
+    """Hold what only one daemon may work in."""
+    with Claims() as claims:
+        claims.claim_state(settings.state_dir)
+        claims.claim_mounts(settings.bootstrap.empty if settings.bootstrap else settings.config)
+        yield claims
 
 
 def _greet(settings: Settings, hooks: Hooks) -> None:

@@ -6,7 +6,7 @@ Everything that a plugin or a tool of your own needs is exported here; nothing e
 from libgitopper.access import AuthRequest, Grant, Identity, Role, TlsPeer, UnixPeer
 from libgitopper.config import Api, AuthSettings, Config, Overrides, Webhook, load_config, parse_duration
 from libgitopper.deciding import Decision, Peer
-from libgitopper.disk import sync_filesystem
+from libgitopper.disk import make_directory, sync_filesystem
 from libgitopper.errors import (
     AccessDenied,
     AmbiguousRevision,
@@ -188,6 +188,7 @@ __all__ = [
     "hookimpl",
     "load_config",
     "load_plugins",
+    "make_directory",
     "make_plan",
     "opening",
     "parse_duration",

@@ -1,4 +1,4 @@
-"""Bringing what was written to the disk."""
+"""Directories that services can read, and bringing what was written to the disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ import errno
 import os
 from pathlib import Path
 
-__all__ = ["sync_filesystem"]
+__all__ = ["make_directory", "sync_filesystem"]
+
+
+def make_directory(path: Path) -> None:
+    """Make `path` and its missing parents, open to be passed through (0755) whatever the umask."""
+    for directory in reversed([path, *path.parents]):
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            if not directory.is_dir():
+                raise
+            continue
+        directory.chmod(0o755)
 
 
 def sync_filesystem(path: Path) -> None:

@@ -85,6 +85,34 @@ def test_a_second_daemon_on_the_same_state_says_so_and_ends(site: Site) -> None:
         assert (site.home / "gitopperd.sock").exists()
 
 
+def elsewhere(site: Site) -> list[str]:
+    """The options of a daemon that has a state and a socket of its own."""
+    return ["--state-dir", str(site.home / "other"), "--socket", str(site.home / "other.sock")]
+
+
+def test_a_second_daemon_on_the_same_mount_says_so_and_ends(site: Site) -> None:
+    site.commit()
+    site.configure("web")
+    with site.daemon as daemon:
+        daemon.wait_for("web", "OK")
+        second = run(daemon, *elsewhere(site))
+        assert second.returncode == 1
+        assert f"{site.home}/mount: another gitopperd keeps its releases there" in second.stderr
+    assert site.daemon.once(*elsewhere(site)).returncode == 0
+
+
+def test_a_mount_that_can_not_be_claimed_costs_a_warning_only(site: Site) -> None:
+    site.commit()
+    site.configure("web")
+    assert site.daemon.once().returncode == 0
+    lock = site.home / "mount/.gitopper/lock"
+    lock.unlink()
+    lock.mkdir()
+    done = site.daemon.once()
+    assert done.returncode == 0
+    assert f"{lock}: Is a directory; nothing keeps another gitopperd from it" in done.stderr
+
+
 def test_once_reconciles_and_tells_by_its_exit_code(site: Site) -> None:
     site.commit()
     site.configure("web")

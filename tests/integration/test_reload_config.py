@@ -374,3 +374,26 @@ def test_a_frozen_service_that_went_comes_back_frozen_where_it_was(site: Site) -
         assert site.shown() == "one"
         daemon.post("/state/unfreeze/web")
         daemon.wait_for("web", "OK", second)
+
+
+def test_a_mount_that_another_daemon_has_is_refused(site: Site, tmp_path: Path) -> None:
+    site.upstream.commit({"web/etc/conf": "1", "new/etc/conf": "2"})
+    site.configure("web")
+    taken = tmp_path / "taken"
+    (tmp_path / "other").mkdir()
+    other = Daemon(tmp_path / "other", "")
+    text = site.daemon.config.read_text()
+    theirs = text.replace(f"{site.home}/mount", str(taken)).replace("/etc/web", "/etc/other")
+    other.config.write_text(theirs)
+        text.replace(f"{site.home}/mount", f"{taken}").replace("/etc/web", "/etc/other")
+    )
+    with site.daemon as daemon, other:
+        other.wait_for("web", "OK")
+        site.configure("web", f'new: mount = "{taken}"')
+        assert problems(daemon) == [
+            f"mount: {taken}: another gitopperd keeps its releases there; stop that one, or name another"
+        ]
+        assert names(daemon) == ["web"]
+        other.stop()
+        reload(daemon, 2)
+        daemon.wait_for("new", "OK")

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gitopper_plugins.dulwich.channel import Deadline
-from libgitopper import sync_filesystem
+from libgitopper import make_directory, sync_filesystem
 
 __all__ = [
     "hold",
@@ -158,18 +158,6 @@ def _empty(directory: int, top: int) -> None:
                 os.rename(name, secrets.token_hex(8), src_dir_fd=directory, dst_dir_fd=top)
         except FileNotFoundError:
             continue
-
-
-def make_directory(path: Path) -> None:
-    """Make `path` and its missing parents, open to be passed through (0755) whatever the umask."""
-    for directory in reversed([path, *path.parents]):
-        try:
-            directory.mkdir()
-        except FileExistsError:
-            if not directory.is_dir():
-                raise
-            continue
-        directory.chmod(0o755)
 
 
 def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
