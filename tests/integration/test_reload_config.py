@@ -385,8 +385,6 @@ def test_a_mount_that_another_daemon_has_is_refused(site: Site, tmp_path: Path) 
     text = site.daemon.config.read_text()
     theirs = text.replace(f"{site.home}/mount", str(taken)).replace("/etc/web", "/etc/other")
     other.config.write_text(theirs)
-        text.replace(f"{site.home}/mount", f"{taken}").replace("/etc/web", "/etc/other")
-    )
     with site.daemon as daemon, other:
         other.wait_for("web", "OK")
         site.configure("web", f'new: mount = "{taken}"')
