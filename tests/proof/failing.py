@@ -27,7 +27,10 @@ from tests.proof.table import Row
 __all__ = ["SCENES", "faults", "run", "spread", "sweep", "tried"]
 
 HEALTH = """
-health = {{ command = ["sh", "-c", "! grep -q ill {home}/etc/web/conf"], within = "1s", interval = "1s" }}
+[services.health]
+command  = ["sh", "-c", "! grep -q ill {home}/etc/web/conf"]
+within   = "200ms"
+interval = "200ms"
 """
 CHECK = """
 check = ["grep", "-q", ".", "{home}/etc/web/conf"]
@@ -44,6 +47,7 @@ SCENES = (
 RAW = ("Traceback (most recent call last)", "internal error", "nobody foresaw")
 # An event loop that could not be made; Python tells this of it, whatever the program does.
 _PYTHONS_OWN = r"Exception ignored in: <function BaseEventLoop.__del__.*?AttributeError[^\n]*"
+TOLD_EVERY = 200
 LASTING = ("ENOSPC", "EROFS", "EMFILE", "EIO")
 
 
@@ -93,7 +97,7 @@ def _judge_run(judge: _Judge, scene: Scene, run: Run, host: Stand) -> None:
     judge.expect(set(seen) <= whole, f"published was {seen}")
     judge.expect(not run.wedged, "it came to no end")
     judge.expect(not run.left, f"left running: {run.left}")
-    unread = run.failed and run.failed[0].what.endswith("gitopper.toml")
+    unread = any(call.what.endswith("gitopper.toml") for call in run.failed)
     judge.expect(run.code in ((2,) if unread else (0, 1)), f"exit code {run.code}\n{run.log}")
     log = re.sub(_PYTHONS_OWN, "", run.log, flags=re.DOTALL)
     for words in RAW:
@@ -137,14 +141,17 @@ def sweep(host: Stand, scene: Scene, choose: Callable[[int], Sequence[int]], *, 
     assert plain.code == scene.code, plain.log
     points, promises, failures = 0, 0, []
     every = list(faults([call.kind for call in plain.calls]))
-    for number in choose(len(every)):
+    case = f"{scene.name} ({host.publish})"
+    chosen = choose(len(every))
+    for at, number in enumerate(chosen):
+        if tell and at and at % TOLD_EVERY == 0:
+            print(f"{case}: {at} of {len(chosen)}", file=sys.stderr, flush=True)
         judge = tried(host, scene, every[number])
         points += judge.struck
         promises += judge.promises
         failures += judge.broken
         if tell and judge.broken:
             sys.stderr.write("\n".join([*judge.broken, ""]))
-    case = f"{scene.name} ({host.publish})"
     if tell:
         print(f"{case}: {points} points, {len(failures)} failures", file=sys.stderr, flush=True)
     return Row(part="failing", case=case, points=points, promises=promises, failures=failures)

@@ -3,26 +3,31 @@
     python -m tests.proof.zygote DESCRIPTOR
 
 Each order that comes over the socket names a command line; a child carries it out, from the first line of
-``main`` to the interpreter's own end, with its calls announced (see `seccomp`). What the child leaves
-running becomes a child of this process, is told of, and is ended.
+``main`` to what the interpreter does at its end (see `_end`), with its calls announced (see `seccomp`).
+What the child leaves running becomes a child of this process, is told of, and is ended.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from attrs import define
 
+from gitopper_plugins import mountapi
 from libgitopper import load_plugins
 from tests.proof import seccomp
 
@@ -31,6 +36,7 @@ __all__ = ["Ended", "Zygote"]
 _SUBREAPER = 36
 _CHILDREN = Path("/proc/thread-self/children")
 GRACE_SECONDS = 3.0
+_STEP_SECONDS = 0.002
 
 
 @define(kw_only=True)
@@ -56,9 +62,9 @@ class Zygote:
             self._process = subprocess.Popen(argv, pass_fds=[theirs.fileno()], env=environ)
 
     @property
-    def view(self) -> Path:
+    def view(self) -> str:
         """The host's root directory, as it sees it."""
-        return Path(f"/proc/{self._process.pid}/root")
+        return f"/proc/{self._process.pid}/root"
 
     @property
     def mounts(self) -> list[str]:
@@ -77,9 +83,14 @@ class Zygote:
 
     def start(self, argv: Sequence[str], output: Path, calls: Sequence[str]) -> tuple[int, int]:
         """Begin to run ``gitopperd argv``; return its process id, and where `calls` are announced."""
-        self.socket.send(json.dumps([list(argv), str(output), list(calls)]).encode())
+        self.socket.send(json.dumps({"argv": [*argv], "output": str(output), "calls": [*calls]}).encode())
         told, descriptors, _, _ = socket.recv_fds(self.socket, 100, 1)
         return int(told), descriptors[0]
+
+    def mount(self, source: Path, target: Path) -> None:
+        """Show `source` at `target`, as the daemon does."""
+        self.socket.send(json.dumps({"source": str(source), "target": str(target)}).encode())
+        assert self.socket.recv(100) == b"mounted"
 
     def ended(self) -> Ended:
         """Read how it ended, once the socket is readable."""
@@ -91,16 +102,25 @@ def _serve(orders: socket.socket) -> None:
 
     CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     while order := orders.recv(65536):
-        argv, output, calls = json.loads(order)
+        wanted = json.loads(order)
+        if "source" in wanted:
+            _mount(**wanted)
+            orders.send(b"mounted")
+            continue
         child = os.fork()
         if child == 0:
-            _become(orders, argv, output, calls)
-            return
+            _become(orders, **wanted)
         _, status = os.waitpid(child, 0)
         orders.send(json.dumps(_told(os.waitstatus_to_exitcode(status))).encode())
 
 
-def _become(orders: socket.socket, argv: Sequence[str], output: str, calls: Sequence[str]) -> None:
+def _mount(source: str, target: str) -> None:
+    tree = mountapi.clone(source)
+    mountapi.attach(tree, target)
+    os.close(tree)
+
+
+def _become(orders: socket.socket, argv: Sequence[str], output: str, calls: Sequence[str]) -> NoReturn:
     from gitopperd.main import main
 
     log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -112,7 +132,28 @@ def _become(orders: socket.socket, argv: Sequence[str], output: str, calls: Sequ
     socket.send_fds(orders, [str(os.getpid()).encode()], [listener])
     os.close(listener)
     orders.close()
-    main(list(argv))
+    code: object = 1
+    try:
+        main(list(argv))
+    except SystemExit as exc:
+        code = exc.code
+    except BaseException:  # noqa: BLE001 - it is shown, as the interpreter would
+        traceback.print_exc()
+    _end(code if isinstance(code, int) else 1)
+
+
+def _end(code: int) -> NoReturn:
+    """Do what the interpreter does at its end, as far as anybody could notice.
+
+    It waits for threads, calls who has asked for it, and finalizes what there is. To take down each module,
+    too, takes longer than all that the daemon has to do.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    gc.collect()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _told(code: int) -> dict[str, Any]:
@@ -127,7 +168,7 @@ def _told(code: int) -> dict[str, Any]:
                 left.append(command.decode(errors="replace"))
                 os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0 if late else os.WNOHANG)
-        time.sleep(0.02)
+        time.sleep(_STEP_SECONDS)
     return {"code": code, "left": left}
 
 
@@ -136,5 +177,8 @@ if __name__ == "__main__":
 
     load_plugins()
     _ = gitopperd.main
+    # What is here now is no garbage of any daemon: whoever looks for some, need not touch it.
+    gc.collect()
+    gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as _orders:
         _serve(_orders)

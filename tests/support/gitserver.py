@@ -24,6 +24,9 @@ __all__ = ["HttpServer", "SshServer", "git_daemon", "http_server", "make_certifi
 
 HOST = "127.0.0.1"
 
+Answer = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers, body."""
+
 
 @define(eq=False)
 class HttpServer:
@@ -55,6 +58,8 @@ class HttpServer:
     """Where every GET is sent instead."""
     protocol: bool = True
     """False hides protocol version 2, as servers before 2018."""
+    answers: dict[tuple[str, str, bytes], Answer] | None = None
+    """Answers by what was asked; what is among them, git is not asked again. None: it is, each time."""
     sockets: list[socket.socket] = field(factory=list)
     released: threading.Event = field(factory=threading.Event)
     """Set when the server ends: whatever hangs may go."""
@@ -122,14 +127,21 @@ class _Handler(BaseHTTPRequestHandler):
         elif state.credentials is not None and not self._authorized(state.credentials):
             self._reply(401, [("WWW-Authenticate", "Basic realm=git")], b"")
         else:
-            status, headers, data = self._backend(body)
-            self._reply(status, headers, data)
+            self._reply(*self._remembered(body))
 
     def _authorized(self, credentials: str) -> bool:
         expected = base64.b64encode(credentials.encode()).decode()
         return self.headers["Authorization"] == f"Basic {expected}"
 
-    def _backend(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _remembered(self, body: bytes) -> Answer:
+        answers, asked = self.server.state.answers, (self.command, self.path, body)
+        if answers is None:
+            return self._backend(body)
+        if asked not in answers:
+            answers[asked] = self._backend(body)
+        return answers[asked]
+
+    def _backend(self, body: bytes) -> Answer:
         """Ask ``git http-backend``, a CGI program."""
         path, _, query = self.path.partition("?")
         if "://" in path:  # asked as a proxy
