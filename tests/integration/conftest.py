@@ -5,11 +5,28 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.gitserver import HttpServer, http_server
 from tests.support.secrets import leaks
 from tests.support.signing import GpgHome, GpgKey, SshKey, gpg_home
 from tests.support.site import Site
 from tests.support.site import site as make_site
+from tests.support.upstream import Upstream
 from tests.support.verifying import VerifyingHost, verifying_host
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Upstream:
+    """An upstream with one commit, of two directories."""
+    upstream = Upstream.create(tmp_path / "upstreams")
+    upstream.commit({"web/index": "1", "other/file": "1"})
+    return upstream
+
+
+@pytest.fixture
+def server(upstream: Upstream) -> Iterator[HttpServer]:
+    """A real git server for it."""
+    with http_server(upstream.path.parent) as server:
+        yield server
 
 
 @pytest.fixture

@@ -19,19 +19,6 @@ SECRET = secret("s3cr3t-and-never-shown")
 
 
 @pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    upstream = Upstream.create(tmp_path / "upstreams")
-    upstream.commit({"web/index": "1"})
-    return upstream
-
-
-@pytest.fixture
-def server(upstream: Upstream) -> Iterator[HttpServer]:
-    with http_server(upstream.path.parent) as server:
-        yield server
-
-
-@pytest.fixture
 def plugin() -> Iterator[DulwichPlugin]:
     plugin = DulwichPlugin()
     yield plugin

@@ -28,13 +28,6 @@ from tests.support.gitserver import SshServer, git_daemon, ssh_server
 from tests.support.upstream import Upstream, git, import_history
 
 
-@pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    upstream = Upstream.create(tmp_path / "upstreams")
-    upstream.commit({"web/index": "1", "other/file": "1"})
-    return upstream
-
-
 @pytest.fixture(scope="module")
 def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
     with ssh_server(tmp_path_factory.mktemp("ssh") / "files") as server:

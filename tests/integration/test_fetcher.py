@@ -87,19 +87,6 @@ class Client:
 
 
 @pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    upstream = Upstream.create(tmp_path / "upstreams")
-    upstream.commit({"web/index": "1", "other/file": "1"})
-    return upstream
-
-
-@pytest.fixture
-def server(upstream: Upstream) -> Iterator[HttpServer]:
-    with http_server(upstream.path.parent) as server:
-        yield server
-
-
-@pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
     plugin = DulwichPlugin()
     client = Client(plugin, tmp_path)

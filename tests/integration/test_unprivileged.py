@@ -34,7 +34,7 @@ from gitopper_plugins.dulwich.fetcher import _Theirs
 from gitopper_plugins.dulwich.frames import Conversation, GoneError
 from gitopper_plugins.dulwich.protocol import Haves
 from tests.support import rawpack as raw
-from tests.support.gitserver import HttpServer, http_server, ssh_server
+from tests.support.gitserver import HttpServer, ssh_server
 from tests.support.namespace import fork
 from tests.support.upstream import Upstream, git
 from tests.unit.test_dulwich_packs import bomb
@@ -103,19 +103,6 @@ def serving(home: Path) -> Iterator[Serving]:
     yield serving
     for transport in serving.servant._transports.values():
         transport.close()
-
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    upstream = Upstream.create(tmp_path / "upstreams")
-    upstream.commit({"web/index": "1"})
-    return upstream
-
-
-@pytest.fixture
-def server(upstream: Upstream) -> Iterator[HttpServer]:
-    with http_server(upstream.path.parent) as server:
-        yield server
 
 
 def test_tips_and_packs_come_over_a_conversation(
