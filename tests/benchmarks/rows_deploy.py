@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.figures import Figure, percentile
 from tests.benchmarks.measure import settle
-from tests.benchmarks.ours import Followed, Ours, followed
+from tests.benchmarks.ours import Followed, Ours
 from tests.benchmarks.repositories import commit
+from tests.benchmarks.sides import side_by_side
 from tests.benchmarks.theirs import Theirs
 
 __all__ = ["deploy_all", "deploy_one"]
@@ -21,18 +22,13 @@ SPACING_SECONDS = 1.1
 def deploy_one(bench: Bench) -> Iterator[Figure]:
     """From the webhook to the start of the reload command of one service that changed; git: the same."""
     ours, git = [], []
-    with bench.stage(bench.config) as stage:
-        services = followed(stage.url, bench.services)
-        theirs = Theirs(stage.home / "git", services)
-        theirs.clone()
-        with Ours(stage.home / "ours", services, stamping=True) as host:
-            host.start()
-            for number in range(bench.rounds * bench.pick(20, 10, 2)):
-                changed = [services[number % len(services)]]
-                commit(stage.repository, change(changed, number))
-                ours.append(1000 * seconds_to_reload(host, changed))
-                git.append(1000 * git_seconds_to_reload(theirs, changed)[0])
-                time.sleep(SPACING_SECONDS)
+    with side_by_side(bench, stamping=True) as sides:
+        for number in range(bench.rounds * bench.pick(20, 10, 2)):
+            changed = [sides.services[number % len(sides.services)]]
+            commit(sides.stage.repository, change(changed, number))
+            ours.append(1000 * seconds_to_reload(sides.ours, changed))
+            git.append(1000 * git_seconds_to_reload(sides.theirs, changed)[0])
+            time.sleep(SPACING_SECONDS)
     yield Figure(
         name="wall", unit="ms", ours=ours, git=git, limit=60, ratio_limit=1 / 3,
         note="git knows which service changed, and looks after no other",
@@ -44,20 +40,16 @@ def deploy_one(bench: Bench) -> Iterator[Figure]:
 def deploy_all(bench: Bench) -> Iterator[Figure]:
     """From the webhook to the start of the last reload command where all changed; git: a poll of all."""
     ours, git, ours_cpu, git_cpu = [], [], [], []
-    with bench.stage(bench.config) as stage:
-        services = followed(stage.url, bench.services)
-        theirs = Theirs(stage.home / "git", services)
-        theirs.clone()
-        with Ours(stage.home / "ours", services, stamping=True) as host:
-            host.start()
-            for number in range(bench.rounds):
-                commit(stage.repository, change(services, number))
-                before = settle(host.pid)
-                ours.append(seconds_to_reload(host, services))
-                ours_cpu.append(settle(host.pid) - before)
-                wall, cpu = git_seconds_to_reload(theirs, services)
-                git.append(wall)
-                git_cpu.append(cpu)
+    with side_by_side(bench, stamping=True) as sides:
+        services = sides.services
+        for number in range(bench.rounds):
+            commit(sides.stage.repository, change(services, number))
+            before = settle(sides.ours.pid)
+            ours.append(seconds_to_reload(sides.ours, services))
+            ours_cpu.append(settle(sides.ours.pid) - before)
+            wall, cpu = git_seconds_to_reload(sides.theirs, services)
+            git.append(wall)
+            git_cpu.append(cpu)
     yield Figure(name="wall", unit="s", ours=ours, git=git, limit=2, ratio_limit=1 / 10)
     yield Figure(name="CPU, with the reload commands", unit="s", ours=ours_cpu, git=git_cpu)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.benchmarks.bench import Bench, Stage
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.ours import Ours, followed
+from tests.benchmarks.sides import side_by_side
 from tests.benchmarks.theirs import Theirs
 from tests.support.gitserver import git_daemon, ssh_server
 
@@ -24,20 +25,15 @@ SHORTEST = "1s"
 def idle_poll(bench: Bench) -> Iterator[Figure]:
     """One poll with nothing new for many services on one upstream; git: five processes for each service."""
     found = defaultdict(list)
-    with bench.stage(bench.config) as stage:
-        services = followed(stage.url, bench.services)
-        theirs = Theirs(stage.home / "git", services)
-        theirs.clone()
-        with Ours(stage.home / "ours", services, interval=SHORTEST) as ours:
-            ours.start()
-            for _ in range(bench.rounds):
-                cpu, requests = polls(stage, ours, seconds=bench.pick(10, 5, 1))
-                found["ours"].append(cpu * 1000)
-                found["requests"].append(requests)
-                ours.stop()  # it would poll on while the others are measured
-                found["git"].append(theirs.poll().cpu_seconds * 1000)
-                found["ls-remote"].append(theirs.ls_remote().cpu_seconds * 1000)
-                ours.start()
+    with side_by_side(bench, interval=SHORTEST) as sides:
+        for _ in range(bench.rounds):
+            cpu, requests = polls(sides.stage, sides.ours, seconds=bench.pick(10, 5, 1))
+            found["ours"].append(cpu * 1000)
+            found["requests"].append(requests)
+            sides.ours.stop()  # it would poll on while the others are measured
+            found["git"].append(sides.theirs.poll().cpu_seconds * 1000)
+            found["ls-remote"].append(sides.theirs.ls_remote().cpu_seconds * 1000)
+            sides.ours.start()
     yield Figure(name="CPU", unit="ms", ours=found["ours"], git=found["git"], ratio_limit=1 / 1000)
     yield Figure(name="requests", unit="", ours=found["requests"], limit=1)
     yield Figure(
