@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
+from unittest import mock
 
 from attrs import define
 
@@ -175,10 +176,10 @@ def _told(code: int) -> dict[str, Any]:
 if __name__ == "__main__":
     import gitopperd.main
 
-    load_plugins()
-    _ = gitopperd.main
+    # A daemon finds its plugins loaded: that opens nothing of the host's, and takes long.
+    _plugins = mock.patch.object(gitopperd.main, "load_plugins", return_value=load_plugins())
     # What is here now is no garbage of any daemon: whoever looks for some, need not touch it.
     gc.collect()
     gc.freeze()
-    with socket.socket(fileno=int(sys.argv[1])) as _orders:
+    with _plugins, socket.socket(fileno=int(sys.argv[1])) as _orders:
         _serve(_orders)
