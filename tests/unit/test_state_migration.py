@@ -158,3 +158,24 @@ def test_an_older_program_leaves_a_newer_file_alone(tmp_path: Path) -> None:
         schema.migrate(connection, str(path), schema.MIGRATIONS[:1])
     connection.close()
     assert version(path) == schema.VERSION
+
+
+def test_nor_does_it_lose_what_a_newer_one_that_was_killed_left_beside_the_file(tmp_path: Path) -> None:
+    path, left = tmp_path / "state.db", tmp_path / "left/state.db"
+    left.parent.mkdir()
+    with StateStore(path) as state:
+        state.add_audit(ENTRY)
+        newer = sqlite3.connect(path, isolation_level=None)
+        newer.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+        newer.execute("CREATE TABLE of_the_future (what TEXT)")
+        newer.execute("INSERT INTO of_the_future VALUES ('kept')")
+        for name in ("state.db", "state.db-wal"):
+            (left.parent / name).write_bytes((tmp_path / name).read_bytes())
+        newer.close()
+    assert left.with_name("state.db-wal").stat().st_size > 0
+    with pytest.raises(StateError, match="newer gitopper"):
+        StateStore(left)
+    connection = sqlite3.connect(left)
+    assert connection.execute("SELECT what FROM of_the_future").fetchall() == [("kept",)]
+    connection.close()
+    assert version(left) == schema.VERSION + 1
