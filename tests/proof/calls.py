@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import frozen
 
-from tests.proof.seccomp import NUMBERS, Notification
+from tests.proof.seccomp import NUMBERS, Notification, opened, text
 
 __all__ = ["ERRORS", "SHOWING", "WATCHED", "Call", "described"]
 
@@ -108,7 +108,7 @@ def described(call: Notification, home: Path) -> Call | None:
 
     What the commands of a service meet is theirs to tell, by their exit codes.
     """
-    if not _is_ours(call.pid):
+    if not _is_ours(call):
         return None
     what = _what(call)
     kind = _KINDS.get(call.name, call.name)
@@ -125,10 +125,10 @@ def described(call: Notification, home: Path) -> Call | None:
     return Call(kind=kind, what=what)
 
 
-def _is_ours(pid: int) -> bool:
+def _is_ours(call: Notification) -> bool:
     """Tell whether the call is made by the daemon or by a program of its own, and not by a service's."""
     try:
-        program = os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115
+        program = opened(call, "exe")
     except OSError:
         return False
     return os.path.basename(program).startswith(("python", "git"))  # noqa: PTH119
@@ -154,32 +154,19 @@ def _is_file(call: Notification) -> bool:
 def _what(call: Notification) -> str:
     try:
         if call.name in _BY_DESCRIPTOR:
-            return os.readlink(f"/proc/{call.pid}/fd/{call.arguments[0]}")  # noqa: PTH115
+            return opened(call, call.arguments[0])
         return " ".join(_path(call, at) for at in _PATHS.get(call.name, ()))
     except OSError:
         return ""
 
 
 def _path(call: Notification, at: int) -> str:
-    path = _text(call.pid, call.arguments[at])
+    path = text(call, at)
     if path.startswith("/") or not call.name.endswith(("at", "at2")):
         return path
     # Relative to the descriptor before it; AT_FDCWD is a negative number.
     directory = call.arguments[at - 1] & 0xFFFFFFFF
-    place = f"/proc/{call.pid}/" + ("cwd" if directory > 0x7FFFFFFF else f"fd/{directory}")
-    return f"{os.readlink(place)}/{path}"  # noqa: PTH115
-
-
-def _text(pid: int, address: int) -> str:
-    """Read a string of another process."""
-    page = 4096
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:  # noqa: PTH123
-        found = b""
-        while b"\0" not in found and len(found) < page:
-            memory.seek(address + len(found))
-            # Not over the end of a page: the next one may not be there.
-            found += memory.read(page - (address + len(found)) % page)
-    return os.fsdecode(found.partition(b"\0")[0])
+    return f"{opened(call, 'cwd' if directory > 0x7FFFFFFF else directory)}/{path}"
 
 
 def number_of(name: str) -> int:

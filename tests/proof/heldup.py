@@ -28,7 +28,7 @@ __all__ = ["GoneError", "HeldUp", "Run", "Whom", "adopt_orphans", "descendants",
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _POLL_MILLISECONDS = 20
-_QUIET_SECONDS = 0.15
+_QUIET_SECONDS = 0.1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

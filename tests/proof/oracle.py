@@ -42,8 +42,9 @@ def torn(
     wrong, seen = [], {}
     if beside and (what := _beside(host)) not in beside:
         wrong.append(f"etc/{BESIDE} shows {what}")
-    for link in host.locals():
-        paths = [host.locals(place)[link] for place in places]
+    everywhere = [host.locals(place) for place in places]
+    for link in everywhere[0]:
+        paths = [there[link] for there in everywhere]
         shown = {str(path): _version(path) for path in paths}
         if len(places) > 1 and any(shown.values()):
             shown = {path: version for path, version in shown.items() if version}
@@ -149,7 +150,7 @@ def _due(host: Host) -> str:
 def _shown(local: Path) -> Mapping[str, str] | None:
     """Every file at `local` with its text; None where there is nothing, or the empty place of a mount."""
     if local.is_dir():
-        return {name: (local / name).read_text().strip() for name in sorted(_walk(local))} or None
+        return dict(sorted(_texts(str(local)))) or None
     text = local.read_text().strip() if local.exists() else ""
     return {"": text} if text else None
 
@@ -177,10 +178,15 @@ def _version(local: Path) -> str | None:
     return version if not others and set(shown) == names else str(shown)
 
 
-def _walk(top: Path) -> Iterator[str]:
-    for directory, _, names in os.walk(top):
-        for name in names:
-            yield str(Path(directory, name).relative_to(top))
+def _texts(top: str, below: str = "") -> Iterator[tuple[str, str]]:
+    """Each file with its text; by short ways, since this is asked at each call of a daemon."""
+    with os.scandir(top) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _texts(entry.path, f"{below}{entry.name}/")
+            elif not entry.is_dir():
+                with open(entry.path) as file:  # noqa: PTH123
+                    yield below + entry.name, file.read().strip()
 
 
 def _files(home: Path) -> Iterator[str]:

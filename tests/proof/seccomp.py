@@ -19,7 +19,7 @@ from typing import Final
 
 from attrs import frozen
 
-__all__ = ["NUMBERS", "Notification", "answer", "install", "receive"]
+__all__ = ["NUMBERS", "Notification", "answer", "install", "memory", "opened", "receive", "text"]
 
 _X86: Final = {
     "open": 2, "creat": 85, "openat": 257, "write": 1, "pwrite64": 18, "writev": 20, "rename": 82,
@@ -53,6 +53,8 @@ _FLAGS: Final = {"open": 1, "openat": 2}
 _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101
 _CONTINUE = 1
+_PAGE_BYTES: Final = 4096
+"""Of memory; and no path is longer."""
 _NOTICE: Final = struct.Struct("=QIIiIQ6Q")
 _RESPONSE: Final = struct.Struct("=QqiI")
 
@@ -129,3 +131,40 @@ def answer(listener: int, call: Notification, error: int = 0) -> None:
     response = _RESPONSE.pack(call.id, 0, -error, 0 if error else _CONTINUE)
     with contextlib.suppress(FileNotFoundError):  # its thread is gone
         fcntl.ioctl(listener, _SEND, bytearray(response))
+
+
+def opened(call: Notification, number: int | str) -> str:
+    """Return what a descriptor of the caller leads to, or the name of another link: ``cwd``, ``exe``.
+
+    Raises:
+        OSError: there is none, or the caller is gone.
+    """
+    place = f"fd/{number}" if isinstance(number, int) else number
+    return os.readlink(f"/proc/{call.pid}/{place}")  # noqa: PTH115 - some hundred times in each run
+
+
+def memory(call: Notification, address: int, size: int) -> bytes:
+    """Return what the caller has in memory.
+
+    Raises:
+        OSError: nothing is there, or the caller is gone.
+    """
+    file = os.open(f"/proc/{call.pid}/mem", os.O_RDONLY)
+    try:
+        return os.pread(file, size, address)
+    finally:
+        os.close(file)
+
+
+def text(call: Notification, at: int) -> str:
+    """Return the string that argument `at` points to.
+
+    Raises:
+        OSError: as `memory`.
+    """
+    found, address = b"", call.arguments[at]
+    # Page by page: what follows the last one may not be there.
+    while b"\0" not in found and len(found) < _PAGE_BYTES:
+        begin = address + len(found)
+        found += memory(call, begin, _PAGE_BYTES - begin % _PAGE_BYTES)
+    return os.fsdecode(found.partition(b"\0")[0])

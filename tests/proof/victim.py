@@ -16,15 +16,17 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 from attrs import frozen
 
+from gitopper_plugins import mountapi
 from gitopperd.main import main
-from libgitopper import Config, Service, StateStore, load_config
+from libgitopper import Config, Service, StateStore, load_config, load_plugins
 from tests.proof.heldup import HeldUp, Run, Whom, start
 from tests.support.upstream import Upstream
 
-__all__ = ["BESIDE", "FILES", "NAME", "Host", "Watch"]
+__all__ = ["BESIDE", "FILES", "NAME", "Host", "Watch", "plugins"]
 
 NAME = "web"
 FILES = ("web/etc/a", "web/etc/sub/b", "web/main.conf")
@@ -61,7 +63,7 @@ dirs    = [
 RELOAD = """\
 # Which flip of the link this reload is for, and what there is to see.
 set -e
-flip=$(stat -c '%i %z' {home}/mount/web)
+flip=$(stat -c '%i %.9Z' {home}/mount/web)
 seen=$(cat {home}/{etc}/web.conf)
 echo "$flip $seen" >> {home}/reloads
 """
@@ -184,6 +186,15 @@ class Host:
             if (point := line.split()[4]).startswith(f"{self.home}/"):
                 subprocess.run(["umount", "--lazy", point], check=True)
 
+    def put_up(self) -> None:
+        """Mount again what was: the live release of each service that is published so."""
+        for service in self.config.services:
+            if service.publish == "bind":
+                for mapping in service.mappings:
+                    tree = mountapi.clone(self.home / "mount" / service.name / mapping.link)
+                    mountapi.attach(tree, mapping.local)
+                    os.close(tree)
+
     def save(self) -> None:
         """Keep the host as it is now."""
         subprocess.run(["cp", "-a", self.home, self._kept], check=True)
@@ -203,10 +214,8 @@ class Host:
 
     def flip(self) -> str:
         """Which flip of the link to the live release this is: no two are alike."""
-        done = subprocess.run(
-            ["stat", "-c", "%i %z", self.home / "mount/web"], check=True, capture_output=True, text=True
-        )
-        return done.stdout.strip()
+        link = (self.home / "mount/web").lstat()
+        return f"{link.st_ino} {link.st_ctime_ns // 10**9}.{link.st_ctime_ns % 10**9:09}"
 
     def locals(self, place: str = "") -> Mapping[str, Path]:
         """The paths of the service by what they show; in `place`, or where the config has them."""
@@ -222,7 +231,8 @@ class Host:
         """Be the daemon: the child of a fork, which ends with this."""
         with _own_surroundings(self.home, self.log):
             try:
-                main([*self._arguments(), *options])
+                with mock.patch("gitopperd.main.load_plugins", plugins):
+                    main([*self._arguments(), *options])
             except SystemExit as exc:
                 return exc.code if isinstance(exc.code, int) else 0
         return 0
@@ -237,6 +247,10 @@ class Host:
             yield from ("-M", f"{self.home}/mount")
         else:
             yield from ("-c", f"{self.home}/gitopper.toml")
+
+
+plugins = functools.cache(load_plugins)
+"""Those of the daemon, loaded once, since that changes nothing on the host, and takes long."""
 
 
 @functools.lru_cache(maxsize=8)  # it is asked for at each call of a daemon

@@ -19,7 +19,7 @@ from tests.proof.victim import Host
 __all__ = ["Visitor"]
 
 PATIENCE_SECONDS = 20.0
-_STEP_SECONDS = 0.03
+_STEP_SECONDS = 0.01
 
 
 @define(kw_only=True)
