@@ -47,6 +47,8 @@ class Door:
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._inside: dict[Connection, None] = {}
+        self._occupied = asyncio.Event()
+        """Set once there may be connections to look after."""
         self._entering: set[asyncio.Task[None]] = set()
         self._told_next = 0.0
 
@@ -75,8 +77,11 @@ class Door:
         await asyncio.gather(*self._entering)
 
     async def sweep(self) -> None:
-        """End connections whose time is over, until cancelled."""
+        """End connections whose time is over, until cancelled; with nobody inside, nothing wakes up."""
         while True:
+            if not self._inside:
+                self._occupied.clear()
+                await self._occupied.wait()
             await asyncio.sleep(self._limits.sweep_seconds)
             now = self._loop.time()
             for connection in [*self._inside]:
@@ -112,6 +117,7 @@ class Door:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
         connection = Connection(self._server, sock, peer=peer, limits=self._limits, gone=self._forget)
         self._inside[connection] = None
+        self._occupied.set()
         task = self._loop.create_task(self._let_in(sock, connection, context))
         self._entering.add(task)
         task.add_done_callback(self._entering.discard)

@@ -134,6 +134,12 @@ class Channel:
         """Close; readers that are open may still read what came."""
         self.sock.close()
 
+    def wait(self) -> None:
+        """Wait until the other side sends something or hangs up, however long that takes."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        poll.poll()
+
     def idle(self) -> bool:
         """True when the other side neither sent anything unasked nor hung up."""
         poll = select.poll()

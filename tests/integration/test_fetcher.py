@@ -221,6 +221,14 @@ def test_credentials_that_only_root_can_read(
         client.fetch(server.url())
 
 
+def opened_by(pid: int) -> list[str]:
+    names = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+            names.append(str(path.readlink()))
+    return names
+
+
 def test_it_has_no_rights(client: Client, server: HttpServer) -> None:
     client.fetch(server.url())
     (pid,) = client.pids()
@@ -240,8 +248,8 @@ def test_it_has_no_rights(client: Client, server: HttpServer) -> None:
     assert Path(f"/proc/{pid}/ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink()
     assert ACCOUNT.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     # Nothing of ours is open there: its own standard streams, the way to us, and the upstream.
-    opened = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
-    assert all(name.startswith(("socket:", "/memfd:said", "/dev/null")) for name in opened), opened
+    # The pack that it was handed is closed once it has heard that we are done with it.
+    until(lambda: all(name.startswith(("socket:", "/memfd:said", "/dev/null")) for name in opened_by(pid)))
 
 
 def test_it_has_nothing_of_our_environment_that_it_does_not_need(
@@ -318,11 +326,19 @@ def test_it_can_write_nowhere_and_ask_the_kernel_for_little(tmp_path: Path) -> N
     assert not Path("/tmp/here").exists()
 
 
+def ended(pid: int) -> bool:
+    """Tell whether all its threads have ended, and only its parent has yet to hear of it."""
+    return (
+        len(list(Path(f"/proc/{pid}/task").iterdir())) == 1
+        and ") Z" in Path(f"/proc/{pid}/stat").read_text()
+    )
+
+
 def test_killed_between_two_polls_another_one_takes_over(client: Client, server: HttpServer) -> None:
     client.fetch(server.url())
     (before,) = client.pids()
     os.kill(before, signal.SIGKILL)
-    until(lambda: ") Z" in Path(f"/proc/{before}/stat").read_text())
+    until(lambda: ended(before))
     assert not client.fetch(server.url()).moved
     (after,) = client.pids()
     assert after != before

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
@@ -49,6 +50,24 @@ def read_all(sock: socket.socket) -> bytes:
         while part := sock.recv(65536):
             data += part
     return data
+
+
+def test_with_nobody_inside_nothing_wakes_up_to_look(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    async def sleep(seconds: float, _sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        looks.append(seconds)
+        await _sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    time.sleep(0.2)  # the look that was under way
+    looks.clear()
+    time.sleep(0.3)
+    assert looks == []
+    with served.connect():
+        wait_until(lambda: len(looks) > 2, "nobody looks after a connection")
 
 
 def honest_clients_are_answered(served: Served) -> None:

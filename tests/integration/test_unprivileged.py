@@ -26,6 +26,7 @@ from pathlib import Path
 
 import pytest
 from attrs import define, field
+from dulwich.objects import ObjectID
 
 from gitopper_plugins.dulwich import indexing, sandbox, syscallfilter, unprivileged
 from gitopper_plugins.dulwich.channel import Channel, Deadline
@@ -70,10 +71,14 @@ class Serving:
     @contextlib.contextmanager
     def exchange(self, upstream: str, **shown: str | None) -> Iterator[_Theirs]:
         with self.conversation() as line:
-            line.tell(do="open", upstream=upstream, seconds=SECONDS, **shown)
-            yield _Theirs(line)
-            line.tell(do="end")
-            assert list(line.listen()) == []
+            theirs = self.begin(line, upstream, **shown)
+            yield theirs
+            theirs.end()
+
+    @staticmethod
+    def begin(line: Conversation, upstream: str, **shown: str | None) -> _Theirs:
+        line.tell_later(do="open", upstream=upstream, seconds=SECONDS, **shown)
+        return _Theirs(line)
 
     def index(self, pack: Path, *, alone: bool, memory: int = MEMORY_BYTES) -> bytes | dict[str, object]:
         """What it says to `pack`: an index, or a message."""
@@ -111,7 +116,7 @@ def test_tips_and_packs_come_over_a_conversation(
     before = git(upstream.path, "rev-parse", "main").encode()
     tip = upstream.commit({"web/index": "2"}).encode()
     with serving.exchange(server.url()) as exchange:
-        offer = exchange.offer({"main", "absent"})
+        offer = exchange.offer({"main", "absent"}, {})
         assert offer.tips == {"main": tip}
         whole = b"".join(exchange.pack([tip], Haves(), filtered=False))
         # The near one is of another history: so some from further back are asked for.
@@ -128,7 +133,26 @@ def test_tips_and_packs_come_over_a_conversation(
     assert int.from_bytes(rest[8:12], "big") < int.from_bytes(whole[8:12], "big")
     # The way to an upstream is kept for the next conversation, with its connection.
     with serving.exchange(server.url()) as exchange:
-        assert exchange.offer({"main"}).tips == {"main": tip}
+        assert exchange.offer({"main"}, {}).tips == {"main": tip}
+    assert server.connections == 1
+
+
+def test_one_conversation_follows_another_on_the_same_line(
+    serving: Serving, upstream: Upstream, server: HttpServer
+) -> None:
+    known = {"main": ObjectID(git(upstream.path, "rev-parse", "main").encode())}
+    with serving.conversation() as line:
+        for _ in range(2):
+            # Nothing new: the answer is the end of it.
+            theirs = serving.begin(line, server.url())
+            assert theirs.offer({"main"}, known).tips == known
+            theirs.end()
+        theirs = serving.begin(line, server.url())
+        assert b"".join(theirs.pack(list(known.values()), Haves(), filtered=False, last=True))
+        theirs.end()
+        theirs = serving.begin(line, server.url())
+        assert theirs.offer({"main"}, {}).tips == known
+        theirs.end()
     assert server.connections == 1
 
 
@@ -140,9 +164,9 @@ def test_credentials_are_shown_and_a_refusal_comes_back_as_what_it_is(
         pytest.raises(DeniedError, match="401"),
         serving.exchange(server.url(), authorization="Basic bm8=") as exchange,
     ):
-        exchange.offer({"main"})
+        exchange.offer({"main"}, {})
     with serving.exchange(server.url(), authorization="Basic bWU6c2VjcmV0") as exchange:
-        assert exchange.offer({"main"}).tips
+        assert exchange.offer({"main"}, {}).tips
 
 
 def test_an_address_to_which_no_way_leads_is_no_matter_of_time(serving: Serving) -> None:
@@ -150,7 +174,7 @@ def test_an_address_to_which_no_way_leads_is_no_matter_of_time(serving: Serving)
         pytest.raises(UnusableError, match="there is no way to it") as caught,
         serving.exchange("gopher://example.net/x") as exchange,
     ):
-        exchange.offer({"main"})
+        exchange.offer({"main"}, {})
     assert not caught.value.retryable
 
 
@@ -162,7 +186,7 @@ def test_keys_are_files_for_ssh_only_while_it_runs(
         known = (tmp_path / "ssh/known_hosts").read_text()
         url = ssh.url(upstream.path)
         with serving.exchange(url, ssh_key=ssh.key.read_text(), known_hosts=known) as exchange:
-            assert exchange.offer({"main"}).tips
+            assert exchange.offer({"main"}, {}).tips
             (directory,) = home.iterdir()
             assert directory.stat().st_mode & 0o777 == 0o700
             assert {path.name for path in directory.iterdir()} == {"ssh_key", "known_hosts"}
@@ -422,7 +446,7 @@ def test_it_serves_until_the_daemon_hangs_up(
             socket.send_fds(fetcher.control, [b"."], [theirs.fileno()])
         line = Conversation(Channel(ours, Deadline.after(SECONDS)))
         line.tell(do="open", upstream=server.url(), seconds=SECONDS)
-        assert _Theirs(line).offer({"main"}).tips
+        assert _Theirs(line).offer({"main"}, {}).tips
         line.close()
         fetcher.control.shutdown(socket.SHUT_RDWR)
         assert fetcher.code() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from attrs import frozen
+from dulwich.objects import ObjectID
 
 from gitopper_plugins.dulwich import fetcher, syscallfilter
 from gitopper_plugins.dulwich.channel import Channel, Deadline
@@ -121,12 +123,15 @@ def test_words_of_a_failure_are_fit_for_a_terminal(ends: Ends) -> None:
         {"tips": {"other": "a" * 40}, "filters": True},
         {"tips": {"main": 5}, "filters": True},
         {"tips": {"main": "a" * 40}, "filters": "yes"},
+        {"tips": {"main": "a" * 40}, "filters": True},
+        {"tips": {"main": "a" * 40}, "filters": True, "over": True},
+        {"tips": {"main": "b" * 40}, "filters": True, "over": False},
     ],
 )
 def test_tips_that_were_not_asked_for_or_are_none_are_refused(ends: Ends, answer: object) -> None:
     ends.send(b"J", json.dumps(answer).encode())
     with pytest.raises(GoneError):
-        _Theirs(ends.ours).offer({"main"})
+        _Theirs(ends.ours).offer({"main"}, {"main": ObjectID(b"b" * 40)})
 
 
 def indexed(directory: Path) -> tuple[Path, bytes]:
@@ -195,6 +200,9 @@ def test_filter_is_made_for_machines_whose_numbers_are_known() -> None:
 Simulate = Callable[[str], Fetcher]
 HELLO = "import socket, time; line = socket.socket(fileno=0)\n"
 SILENT = HELLO + "line.send(b'{}'); line.recv(1)"
+LISTENING = (
+    HELLO + "line.send(b'{}'); given = []\nwhile got := socket.recv_fds(line, 1, 1)[1]: given += got"
+)
 
 
 @pytest.fixture
@@ -277,6 +285,44 @@ def test_one_that_was_ended_meanwhile_harms_not_the_next(simulate: Simulate) -> 
     with pytest.raises(UnusableError, match="failed: it has ended; the next try starts another one"):
         fail()
     assert one.pid is not None
+
+
+def test_a_line_is_kept_for_the_next_conversation(simulate: Simulate) -> None:
+    one = simulate(LISTENING)
+    with one.conversation(Deadline.after(10)) as first:
+        pass
+    with one.conversation(Deadline.after(10)) as second, one.conversation(Deadline.after(10)) as third:
+        assert second is first
+        assert third is not first
+    with pytest.raises(RefusedError), one.conversation(Deadline.after(10)) as again:
+        raise RefusedError("no")
+    # What went wrong on it may have left words behind.
+    with one.conversation(Deadline.after(10)) as after:
+        assert after is not again
+
+
+def test_a_line_on_which_something_is_said_unasked_is_not_kept(simulate: Simulate) -> None:
+    talk = (
+        "given = [socket.socket(fileno=socket.recv_fds(line, 1, 1)[1][0])]\n"
+        "given[0].recv(1); given[0].send(b'Z'); line.send(b'said')\n"
+        "given.append(socket.socket(fileno=socket.recv_fds(line, 1, 1)[1][0])); time.sleep(60)"
+    )
+    one = simulate(HELLO + "line.send(b'{}')\n" + talk)
+    with one.conversation(Deadline.after(10)) as first:
+        first.tell(do="open")
+    assert one._process is not None
+    assert one._process.control.recv(4) == b"said"
+    with one.conversation(Deadline.after(10)) as second:
+        assert second is not first
+
+
+def test_only_so_many_lines_are_kept(simulate: Simulate) -> None:
+    one = simulate(LISTENING)
+    with contextlib.ExitStack() as stack:
+        for _ in range(fetcher.MOST_LINES + 2):
+            stack.enter_context(one.conversation(Deadline.after(10)))
+    assert one._process is not None
+    assert len(one._process._lines) == fetcher.MOST_LINES
 
 
 def test_a_conversation_that_ends_with_more_than_was_asked_is_none(simulate: Simulate) -> None:

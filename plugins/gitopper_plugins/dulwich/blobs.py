@@ -59,7 +59,7 @@ def bring_blobs(store: SharedStore, blobs: Collection[ObjectID], service: Servic
             wants = missing[start : start + BLOBS_PER_REQUEST]
             # No haves: a server that knows our commits takes their files for known, too.
             with reader.exchange(source.credentials, deadline) as exchange:
-                chunks = exchange.pack(wants, Haves(), filtered=False)
+                chunks = exchange.pack(wants, Haves(), filtered=False, last=True)
                 receive(
                     store.path,
                     chunks,

@@ -35,11 +35,19 @@ class Offer:
 class Exchange(Protocol):
     """A few requests to an upstream in a row."""
 
-    def offer(self, branches: Collection[str]) -> Offer:
-        """Return the tips of `branches`; raises as `Reader.exchange` does."""
+    def offer(self, branches: Collection[str], known: Mapping[str, ObjectID]) -> Offer:
+        """Return the tips of `branches`; raises as `Reader.exchange` does.
 
-    def pack(self, wants: Collection[ObjectID], haves: Haves, *, filtered: bool) -> Iterator[bytes]:
-        """The pack with `wants` and what they need beyond `haves`; raises as `Reader.exchange` does."""
+        Where they are those that are `known`, nothing else will be asked for.
+        """
+
+    def pack(
+        self, wants: Collection[ObjectID], haves: Haves, *, filtered: bool, last: bool = False
+    ) -> Iterator[bytes]:
+        """The pack with `wants` and what they need beyond `haves`; raises as `Reader.exchange` does.
+
+        `last`: nothing else will be asked for.
+        """
 
 
 class Reader(Protocol):
@@ -87,9 +95,16 @@ class InProcess:
 class _Own:
     session: Session
 
-    def offer(self, branches: Collection[str]) -> Offer:
+    def offer(self, branches: Collection[str], known: Mapping[str, ObjectID]) -> Offer:  # noqa: ARG002
         tips = ls_refs(self.session, branches)
         return Offer(tips=tips, filters=self.session.advertisement.filters)
 
-    def pack(self, wants: Collection[ObjectID], haves: Haves, *, filtered: bool) -> Iterator[bytes]:
+    def pack(
+        self,
+        wants: Collection[ObjectID],
+        haves: Haves,
+        *,
+        filtered: bool,
+        last: bool = False,  # noqa: ARG002
+    ) -> Iterator[bytes]:
         return pack_of(self.session, wants, haves, filtered=filtered)

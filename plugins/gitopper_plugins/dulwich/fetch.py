@@ -59,9 +59,10 @@ def fetch(store: SharedStore, request: FetchRequest) -> View:
             known = store.refs()
             reader = store.reader(request.fetch_user)
             with reader.exchange(request.credentials, deadline) as exchange:
-                offer = exchange.offer(request.branches)
+                before = _chosen(known or {}, request.branches)
+                offer = exchange.offer(request.branches, before)
                 tips = offer.tips
-                moved = tips != _chosen(known or {}, request.branches)
+                moved = tips != before
                 if moved:
                     _bring_history(store, reader, exchange, offer, known or {}, request)
             if known is not None and not moved:

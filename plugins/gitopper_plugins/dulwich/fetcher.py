@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,8 @@ START_SECONDS = 30.0
 GRACE_SECONDS = 5.0
 """How much later than the deadline an answer may come; it is at most to say that the time is over."""
 MOST_HELLO_BYTES = 4096
+MOST_LINES = 4
+"""So many are kept for the next conversation; each is a thread of the fetcher."""
 _ID = re.compile(r"[0-9a-f]{40}")
 # What it needs to find its way. No more: our environment may hold what is not for it.
 _ENVIRONMENT = re.compile(
@@ -63,6 +65,8 @@ class _Process:
     control: socket.socket
     _process: subprocess.Popen[bytes]
     _stack: contextlib.ExitStack
+    _lines: list[Conversation] = field(factory=list)
+    """To where it waits for the next conversation."""
 
     @classmethod
     def start(cls, account: str, memory_bytes: int, told: set[str], *, programs: bool) -> _Process:
@@ -109,7 +113,16 @@ class _Process:
         """End it, and all that it runs."""
         with contextlib.suppress(OSError):
             self.control.shutdown(socket.SHUT_RDWR)
+        while self._lines:
+            self._lines.pop().close()
         self._stack.close()
+
+    def keep(self, line: Conversation) -> None:
+        """Take back a line whose conversation ended well, for the next one."""
+        if len(self._lines) < MOST_LINES and self.alive:
+            self._lines.append(line)
+        else:
+            line.close()
 
     def converse(self, deadline: Deadline, files: Sequence[int]) -> Conversation:
         """Begin a conversation, about the open `files`.
@@ -117,6 +130,12 @@ class _Process:
         Raises:
             OSError: it is gone.
         """
+        while self._lines and not files:
+            line = self._lines.pop()
+            if line.silent:
+                line.channel.deadline = Deadline(deadline.at + GRACE_SECONDS)
+                return line
+            line.close()
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -186,8 +205,10 @@ class Fetcher:
             TimeoutError: it does not answer in time, and was ended.
         """
         process, line = self._begin(deadline, files)
+        well = False
         try:
             yield line
+            well = not files
         except TimeoutError:
             # Its own deadline was before ours: had it met that, it would have said so.
             if deadline.at + GRACE_SECONDS <= _now():
@@ -199,7 +220,14 @@ class Fetcher:
                 f"the process that fetches as {self.account} failed: {exc}; the next try starts another one"
             ) from exc
         finally:
-            line.close()
+            self._end(process, line, well=well)
+
+    def _end(self, process: _Process, line: Conversation, *, well: bool) -> None:
+        with self._lock:
+            if well and self._process is process:
+                process.keep(line)
+                return
+        line.close()
 
     def _begin(self, deadline: Deadline, files: Sequence[int]) -> tuple[_Process, Conversation]:
         with self._lock:
@@ -244,18 +272,14 @@ class Fetchers:
         """
         if account is None or os.geteuid() != 0:
             return InProcess(transport)
-        try:
-            own = pwd.getpwnam(account).pw_uid == os.geteuid()
-        except KeyError:
-            raise _cant(account, "there is no such account on this host") from None
-        if own:
-            return InProcess(transport)
+        # Those who need no other program don't pay for what starts one.
+        key = account, isinstance(transport, CommandTransport) and transport.ssh is not None
         with self._lock:
-            # Those who need no other program don't pay for what starts one.
-            key = account, isinstance(transport, CommandTransport) and transport.ssh is not None
-            if key not in self._fetchers:
-                self._fetchers[key] = Fetcher(*key)
-            fetcher = self._fetchers[key]
+            fetcher = self._fetchers.get(key)
+            if fetcher is None:
+                if _is_ourselves(account):
+                    return InProcess(transport)
+                fetcher = self._fetchers[key] = Fetcher(*key)
         return _Aside(fetcher=fetcher, upstream=upstream, transport=transport)
 
     def close(self) -> None:
@@ -264,6 +288,13 @@ class Fetchers:
             fetchers = list(self._fetchers.values())
         for fetcher in fetchers:
             fetcher.close()
+
+
+def _is_ourselves(account: str) -> bool:
+    try:
+        return pwd.getpwnam(account).pw_uid == os.geteuid()
+    except KeyError:
+        raise _cant(account, "there is no such account on this host") from None
 
 
 @frozen(kw_only=True)
@@ -283,11 +314,10 @@ class _Aside:
             return
         shown = _shown(credentials, self.transport)
         with self.fetcher.conversation(deadline) as line:
-            line.tell(do="open", upstream=self.upstream, seconds=deadline.remaining(), **shown)
-            yield _Theirs(line)
-            line.tell(do="end")
-            for _ in line.listen():
-                raise GoneError("it says more than it was asked")
+            line.tell_later(do="open", upstream=self.upstream, seconds=deadline.remaining(), **shown)
+            theirs = _Theirs(line)
+            yield theirs
+            theirs.end()
 
     def index(self, pack: Path, limits: Limits, timeout_seconds: float) -> None:
         """See `Reader`. A large pack is for a process of its own, which goes with all its memory."""
@@ -341,14 +371,32 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="surrogateescape")
 
 
-@frozen
+@define
 class _Theirs:
     """An `Exchange` that the fetcher carries out."""
 
     line: Conversation
+    _over: bool = False
 
-    def offer(self, branches: Collection[str]) -> Offer:
-        self.line.tell(do="offer", branches=sorted(branches))
+    def end(self) -> None:
+        """End it, where its last answer was not the end of it.
+
+        Raises:
+            GoneError: there is more to it.
+        """
+        if self._over:
+            return
+        self.line.tell(do="end")
+        self._hear_the_end()
+
+    def _hear_the_end(self) -> None:
+        for _ in self.line.listen():
+            raise GoneError("it says more than it was asked")
+        self._over = True
+
+    def offer(self, branches: Collection[str], known: Mapping[str, ObjectID]) -> Offer:
+        shown = {branch: oid.decode() for branch, oid in known.items()}
+        self.line.tell(do="offer", branches=sorted(branches), known=shown)
         answer = self.line.hear()
         tips, filters = answer.get("tips"), answer.get("filters")
         if not isinstance(tips, dict) or not isinstance(filters, bool):
@@ -356,15 +404,23 @@ class _Theirs:
         for branch, oid in tips.items():
             if branch not in branches or not isinstance(oid, str) or not _ID.fullmatch(oid):
                 raise GoneError("it tells of what it was not asked for")
+        if answer.get("over") is not (tips == shown):
+            raise GoneError("it makes no sense")
+        if tips == shown:
+            self._hear_the_end()
         return Offer(tips={branch: oid.encode() for branch, oid in tips.items()}, filters=filters)
 
-    def pack(self, wants: Collection[ObjectID], haves: Haves, *, filtered: bool) -> Iterator[bytes]:
-        self.line.tell(do="pack", wants=_joined(wants), haves=_joined(haves.near), filtered=filtered)
+    def pack(
+        self, wants: Collection[ObjectID], haves: Haves, *, filtered: bool, last: bool = False
+    ) -> Iterator[bytes]:
+        asked = {"wants": _joined(wants), "haves": _joined(haves.near), "filtered": filtered}
+        self.line.tell(do="pack", last=last, **asked)
         for piece in self.line.listen():
             if isinstance(piece, bytes):
                 yield piece
             else:
                 self.line.tell(haves=_joined(haves.far()))
+        self._over = last
 
 
 def _joined(oids: Collection[ObjectID]) -> str:

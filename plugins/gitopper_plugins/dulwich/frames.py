@@ -44,6 +44,7 @@ class Conversation:
 
     channel: Channel
     _reader: BinaryIO = field(init=False)
+    _later: bytes = b""
 
     def __attrs_post_init__(self) -> None:
         self._reader = self.channel.makefile("rb")
@@ -56,6 +57,11 @@ class Conversation:
     def tell(self, **message: Any) -> None:
         """Send a message."""
         self._send(b"J", json.dumps(message).encode())
+
+    def tell_later(self, **message: Any) -> None:
+        """Send a message together with what is sent next: whoever hears it is woken up once for both."""
+        content = json.dumps(message).encode()
+        self._later += _HEAD.pack(b"J", len(content)) + content
 
     def give(self, piece: bytes | memoryview) -> None:
         """Send a piece of data."""
@@ -70,7 +76,7 @@ class Conversation:
         self._send(b"E", json.dumps(told(failure)).encode())
 
     def _send(self, kind: bytes, content: bytes | memoryview) -> None:
-        head = _HEAD.pack(kind, len(content))
+        head, self._later = self._later + _HEAD.pack(kind, len(content)), b""
         try:
             with _ours():
                 if len(content) < PIECE_BYTES:
@@ -83,6 +89,11 @@ class Conversation:
             for _ in self.listen():
                 pass
             raise
+
+    @property
+    def silent(self) -> bool:
+        """True when the other side neither hung up nor says anything now."""
+        return self.channel.idle()
 
     def hear(self) -> dict[str, Any]:
         """Wait for a message.

@@ -50,14 +50,21 @@ class Servant:
     _lock: threading.Lock = field(factory=threading.Lock)
 
     def converse(self, descriptors: list[int]) -> None:
-        """Hold one conversation: over the first of `descriptors`, about the file that is the second."""
+        """Hold conversations over the first of `descriptors`, about the file that is the second.
+
+        They follow each other until the daemon hangs up, or one of them fails: making the way anew for each
+        poll costs as much as the poll.
+        """
         sock, *files = descriptors
         line = Conversation(Channel(socket.socket(fileno=sock), Deadline.after(LEISURE_SECONDS)))
         with contextlib.ExitStack() as stack:
             stack.callback(line.close)
             opened = [stack.enter_context(os.fdopen(file, "rb")) for file in files]
             try:
-                self._answer(line, opened)
+                while True:
+                    line.channel.wait()
+                    line.channel.deadline = Deadline.after(LEISURE_SECONDS)
+                    self._answer(line, opened)
             except GoneError:
                 pass  # the daemon has no interest any more
             except Exception as exc:  # noqa: BLE001 - the daemon is told, whatever it is
@@ -77,7 +84,8 @@ class Servant:
             self._transport(asked["upstream"]).session(access, deadline) as session,
         ):
             while (asked := line.hear())["do"] != "end":
-                _serve(line, session, asked)
+                if _is_last(line, session, asked):
+                    break
         line.end()
 
     def _transport(self, upstream: str) -> Transport:
@@ -115,12 +123,15 @@ def _opener(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _serve(line: Conversation, session: Session, asked: dict[str, Any]) -> None:
+def _is_last(line: Conversation, session: Session, asked: dict[str, Any]) -> bool:
+    """Answer one question; True where the answer is the last one, and ends with the conversation."""
     if asked["do"] == "offer":
         tips = ls_refs(session, asked["branches"])
         found = {branch: oid.decode() for branch, oid in tips.items()}
-        line.tell(tips=found, filters=session.advertisement.filters)
-        return
+        over: bool = found == asked["known"]
+        tell = line.tell_later if over else line.tell
+        tell(tips=found, filters=session.advertisement.filters, over=over)
+        return over
 
     def far() -> list[Any]:
         line.tell(need="far")
@@ -129,7 +140,9 @@ def _serve(line: Conversation, session: Session, asked: dict[str, Any]) -> None:
     haves = Haves(near=_ids(asked["haves"]), far=far)
     for chunk in pack_of(session, _ids(asked["wants"]), haves, filtered=asked["filtered"]):
         line.give(chunk)
-    line.end()
+    if not asked["last"]:
+        line.end()
+    return bool(asked["last"])
 
 
 def _ids(text: str) -> list[Any]:
