@@ -97,7 +97,7 @@ def test_what_is_known_of_a_freeze_survives_a_restart(site: Site, how: signal.Si
     site.configure("web")
     with site.daemon as daemon:
         daemon.wait_for("web", "OK", first)
-        shown = daemon.post("/state/freeze/web?reason=upgrade&for=3s")
+        shown = daemon.post("/state/freeze/web?reason=upgrade&for=6s")
         daemon.restart(how)
         second = site.commit(text="two")
         daemon.wait_for("web", "FREEZE", first)

@@ -71,11 +71,14 @@ def test_with_nobody_inside_nothing_wakes_up_to_look(
 
 
 def honest_clients_are_answered(served: Served) -> None:
-    """Ask over TCP, from another address than the one that misbehaves, and over the Unix socket."""
+    """Ask over TCP, from another address than the one that misbehaves, and over the Unix socket.
+
+    The bound is for a busy machine; who is shut out waits without end.
+    """
     for connect in (lambda: served.connect(source="127.0.0.9"), served.connect_unix):
         started = time.monotonic()
         assert served.get(sock=connect())[0] == 200
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10
 
 
 def seconds_until_cut(sock: socket.socket, send: Callable[[], None]) -> float:

@@ -149,7 +149,9 @@ def test_the_host_is_looked_at_now_and_then_though_nothing_moved(
         async with asyncio.timeout(5):
             while len(bench.passes) < 3:
                 await asyncio.sleep(0.005)
-        assert bench.passes[:3] == [("web", "start"), ("web", "resync"), ("web", "resync")]
+        # On a busy machine the first look is due before the first pass has begun, and goes along with it.
+        assert bench.passes[0] in {("web", "start"), ("web", "start, resync")}
+        assert bench.passes[1:3] == [("web", "resync"), ("web", "resync")]
 
     bench.run(work)
 
