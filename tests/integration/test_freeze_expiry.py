@@ -74,6 +74,7 @@ def test_a_freeze_that_ended_while_the_daemon_was_down_ends_at_the_start(site: S
     site.commit("db")
     with site.daemon as daemon:
         daemon.wait_for("web", "OK")
+        daemon.wait_for("db", "OK")
         daemon.post("/state/freeze/db?for=1h")
         daemon.post("/state/freeze/web?for=1s&reason=short")
         daemon.stop(signal.SIGKILL)
