@@ -220,8 +220,11 @@ class Stand:
         releases = self.home / "mount/.gitopper/releases/web"
         if releases.is_dir() and len(list(releases.iterdir())) > 2:
             found += releases.iterdir()
-        mounts = [point for point in self.zygote.mounts if point.startswith(str(self.home))]
-        return sorted(str(path.relative_to(self.home)) for path in found) + mounts[1:]
+        return sorted(str(path.relative_to(self.home)) for path in found) + self.mounts()[1:]
+
+    def mounts(self) -> list[str]:
+        """Where on the host anything is mounted."""
+        return [point for point in self.zygote.mounts if point.startswith(str(self.home))]
 
     def has(self, version: str) -> bool:
         """Tell whether the commit of `version` is in the store, with its tree."""

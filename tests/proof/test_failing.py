@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
 
 from tests.proof.calls import ERRORS
+from tests.proof.disks import digest
 from tests.proof.failing import SCENES, faults, spread, sweep, tried
 from tests.proof.stand import ABSENT, Fault, Scene, Stand, stand
 
@@ -114,3 +117,33 @@ def test_a_spread_is_even_and_the_spreads_of_all_beginnings_are_everything() -> 
     assert list(spread(3, 10)) == [0, 3, 6]
     every = [number for first in range(3) for number in spread(4, 12, first)]
     assert sorted(every) == list(range(12))
+
+
+def test_of_hosts_that_were_left_alike_the_next_run_is_tried_once(host: Stand) -> None:
+    mended: set[str] = set()
+    judges = [
+        tried(host, DEPLOY, Fault(kind="symlink", nth=2, error=error), mended)
+        for error in ("ENOSPC", "EIO", "EROFS")
+    ]
+    assert not [judge for judge in judges if judge.broken]
+    assert len(mended) == 1
+    assert judges[0].promises > judges[1].promises == judges[2].promises
+
+
+@pytest.mark.parametrize("change", ["a file", "a mode", "an attempt", "a reload"])
+def test_a_host_that_differs_in_anything_that_matters_is_another_one(host: Stand, change: str) -> None:
+    host.set_up(DEPLOY)
+    words = host.reloads.read_text()
+    before = digest(host.home, words)
+    assert digest(host.home, words) == before
+    match change:
+        case "a file":
+            (host.home / "mount/more").touch()
+        case "a mode":
+            (host.home / "etc").chmod(0o700)
+        case "an attempt":
+            with contextlib.closing(sqlite3.connect(host.home / "state/state.db")) as state, state:
+                state.execute("INSERT INTO attempt VALUES ('web', 'r', 'i', 'c', 'p')")
+        case "a reload":
+            words += "once more"
+    assert digest(host.home, words) != before
