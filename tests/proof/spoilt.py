@@ -128,7 +128,9 @@ def broken_by(spoilt: Spoilt, way: Way, stores: Path) -> list[str]:
         f"it took {took_seconds:.1f} s": took_seconds < LATEST_SECONDS,
         # What comes behind a complete answer harms nobody; nor does a kept connection that is lost.
         "no reason was told": told
-        or (tips == whole and (spoilt.place or spoilt.mischief is Mischief.ENDLESS)),
+        or (tips == whole and spoilt.place)
+        # That nothing more comes, said without end, is also the answer of a server without a branch.
+        or (tips in (whole, {}) and spoilt.mischief is Mischief.ENDLESS),
         f"the reason is not fit to be shown: {told!r}": told.isprintable() and len(told) < MAX_WORDS,
         "the next fetch brought nothing": bool(whole),
         f"left: {left}": not left,
