@@ -1,5 +1,5 @@
 """``python -m gitopperd``: the daemon, in an environment whose scripts are not on the path."""
 
-from gitopperd.main import main
+from gitopperd.start import main
 
-main(prog_name="gitopperd")
+main()
