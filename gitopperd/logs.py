@@ -98,13 +98,15 @@ class EventLog:
         """Write `event` as ``subject: kind key=value …``."""
         if event.kind == "refused":
             return  # the audit has written its own line
+        level = LEVELS.get(event.kind, logging.INFO)
+        if not log.isEnabledFor(level):
+            return
         subject = event.service or event.upstream or "gitopperd"
         details = " ".join(
             f"{key}={one_line(str(value))}"
             for key, value in event.details.items()
             if value is not None and value != ""
         )
-        level = LEVELS.get(event.kind, logging.INFO)
         log.log(level, "%s: %s %s", subject, event.kind, details, extra={"event": event})
 
 

@@ -118,6 +118,36 @@ def test_store_lacks_file_contents_and_stock_git_knows_why(
     assert git(store.path, "cat-file", "blob", "main:web/index") == "1"  # fetched when asked for
 
 
+def kinds_and_sizes(store: Store) -> list[tuple[str, int]]:
+    listed = git(store.path, "cat-file", "--batch-all-objects", "--batch-check=%(objecttype) %(objectsize)")
+    return [(kind, int(size)) for kind, size in (line.split() for line in listed.splitlines())]
+
+
+def test_small_files_come_along_with_the_commits_that_change_them(
+    plugin: DulwichPlugin, server: HttpServer, stores: Path, upstream: Upstream
+) -> None:
+    fetch(plugin, server, stores)
+    upstream.commit({"web/index": "small", "web/large": "x" * 20_000})
+    store = fetch(plugin, server, stores)
+    assert [size for kind, size in kinds_and_sizes(store) if kind == "blob"] == [len("small")]
+    git(store.path, "fsck")
+
+
+def test_server_that_takes_no_other_filter_is_asked_for_no_files_at_all(
+    plugin: DulwichPlugin, server: HttpServer, stores: Path, upstream: Upstream
+) -> None:
+    git(upstream.path, "config", "uploadpackfilter.allow", "false")
+    git(upstream.path, "config", "uploadpackfilter.blob:none.allow", "true")
+    fetch(plugin, server, stores)
+    for number, requests in ((2, 5), (3, 2)):  # it is tried once only, and from the greeting on again
+        server.requests.clear()
+        tip = upstream.commit({"web/index": f"small {number}"})
+        store = fetch(plugin, server, stores)
+        assert store.tips["main"] == tip
+        assert "blob" not in dict(kinds_and_sizes(store))
+        assert len(server.requests) == requests
+
+
 def test_server_without_filters_gives_a_full_clone_and_a_warning(
     plugin: DulwichPlugin,
     server: HttpServer,

@@ -118,7 +118,7 @@ def test_tips_and_packs_come_over_a_conversation(
     with serving.exchange(server.url()) as exchange:
         offer = exchange.offer({"main", "absent"}, {})
         assert offer.tips == {"main": tip}
-        whole = b"".join(exchange.pack([tip], Haves(), filtered=False))
+        whole = b"".join(exchange.pack([tip], Haves()))
         # The near one is of another history: so some from further back are asked for.
         far: list[bytes] = []
 
@@ -127,7 +127,7 @@ def test_tips_and_packs_come_over_a_conversation(
             return far
 
         haves = Haves(near=(b"1" * 40,), far=asked)  # type: ignore[arg-type]
-        rest = b"".join(exchange.pack([tip], haves, filtered=False))
+        rest = b"".join(exchange.pack([tip], haves))
     assert far == [before]
     assert whole.startswith(b"PACK")
     assert int.from_bytes(rest[8:12], "big") < int.from_bytes(whole[8:12], "big")
@@ -148,7 +148,7 @@ def test_one_conversation_follows_another_on_the_same_line(
             assert theirs.offer({"main"}, known).tips == known
             theirs.end()
         theirs = serving.begin(line, server.url())
-        assert b"".join(theirs.pack(list(known.values()), Haves(), filtered=False, last=True))
+        assert b"".join(theirs.pack(list(known.values()), Haves(), last=True))
         theirs.end()
         theirs = serving.begin(line, server.url())
         assert theirs.offer({"main"}, {}).tips == known

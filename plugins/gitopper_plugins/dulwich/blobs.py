@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,6 @@ from gitopper_plugins.dulwich.failures import (
     GarbledError,
     RefusedError,
     UnusableError,
-    cut_short,
 )
 from gitopper_plugins.dulwich.objects import TooLarge, size_in
 from gitopper_plugins.dulwich.packs import receive
@@ -59,7 +57,7 @@ def bring_blobs(store: SharedStore, blobs: Collection[ObjectID], service: Servic
             wants = missing[start : start + BLOBS_PER_REQUEST]
             # No haves: a server that knows our commits takes their files for known, too.
             with reader.exchange(source.credentials, deadline) as exchange:
-                chunks = exchange.pack(wants, Haves(), filtered=False, last=True)
+                chunks = exchange.pack(wants, Haves(), last=True)
                 receive(
                     store.path,
                     chunks,
@@ -99,8 +97,6 @@ def explained(upstream: str, timeout_seconds: float) -> Iterator[None]:
         ) from exc
     except (UnusableError, RefusedError, GarbledError) as exc:
         raise _told(exc, upstream) from exc
-    except http.client.HTTPException as exc:
-        raise SourceError(f"{upstream}: {cut_short(exc)}") from exc
     except CommandError as exc:
         raise SourceError(f"{upstream}: {exc}", retryable=exc.retryable) from exc
     except StepError:

@@ -42,10 +42,11 @@ class Exchange(Protocol):
         """
 
     def pack(
-        self, wants: Collection[ObjectID], haves: Haves, *, filtered: bool, last: bool = False
+        self, wants: Collection[ObjectID], haves: Haves, *, without: str = "", last: bool = False
     ) -> Iterator[bytes]:
         """The pack with `wants` and what they need beyond `haves`; raises as `Reader.exchange` does.
 
+        `without` is a filter, as `pack_of` takes it.
         `last`: nothing else will be asked for.
         """
 
@@ -104,7 +105,7 @@ class _Own:
         wants: Collection[ObjectID],
         haves: Haves,
         *,
-        filtered: bool,
+        without: str = "",
         last: bool = False,  # noqa: ARG002
     ) -> Iterator[bytes]:
-        return pack_of(self.session, wants, haves, filtered=filtered)
+        return pack_of(self.session, wants, haves, without=without)

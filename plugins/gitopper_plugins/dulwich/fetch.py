@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Collection, Mapping
@@ -13,7 +14,7 @@ from gitopper_plugins.dulwich import layout
 from gitopper_plugins.dulwich.blobs import explained
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.exchange import Exchange, Offer, Reader
-from gitopper_plugins.dulwich.failures import GarbledError
+from gitopper_plugins.dulwich.failures import GarbledError, RefusedError
 from gitopper_plugins.dulwich.history import haves
 from gitopper_plugins.dulwich.objects import TAG
 from gitopper_plugins.dulwich.packs import MAX_SMALL_PACKS, MOST_SMALL_PACKS, consolidate, receive
@@ -23,6 +24,11 @@ from libgitopper import FetchRequest, SourceError
 __all__ = ["fetch", "open_offline"]
 
 log = logging.getLogger(__name__)
+
+NO_FILES = "blob:none"
+NO_LARGE_FILES = "blob:limit=16k"
+"""Of a few new commits the contents of small files come along: asked for later, they are another request,
+another pack, and as many more syncs, while a service waits. Trees take as much, and come anyway."""
 
 
 def open_offline(store: SharedStore, request: FetchRequest) -> View:
@@ -57,14 +63,14 @@ def fetch(store: SharedStore, request: FetchRequest) -> View:
         with store.exclusive(deadline):
             store.recover(branch)
             known = store.refs()
-            reader = store.reader(request.fetch_user)
-            with reader.exchange(request.credentials, deadline) as exchange:
-                before = _chosen(known or {}, request.branches)
-                offer = exchange.offer(request.branches, before)
-                tips = offer.tips
-                moved = tips != before
-                if moved:
-                    _bring_history(store, reader, exchange, offer, known or {}, request)
+            try:
+                tips = _bring(store, known or {}, request, deadline)
+            except RefusedError:
+                if not store.small_along:
+                    raise
+                store.small_along = False  # there are servers that take some filters, and not this one
+                tips = _bring(store, known or {}, request, deadline)
+            moved = tips != _chosen(known or {}, request.branches)
             if known is not None and not moved:
                 # With nobody at the other end waiting meanwhile.
                 if store.grown:
@@ -75,10 +81,28 @@ def fetch(store: SharedStore, request: FetchRequest) -> View:
             return _view(store, tips, moved=moved)
 
 
+def _bring(
+    store: SharedStore, known: Mapping[str, ObjectID], request: FetchRequest, deadline: Deadline
+) -> Mapping[str, ObjectID]:
+    """Ask for the tips, and bring the history of those that moved, in one exchange; return them."""
+    before = _chosen(known, request.branches)
+    reader = store.reader(request.fetch_user)
+    with reader.exchange(request.credentials, deadline) as exchange:
+        offer = exchange.offer(request.branches, before)
+        if offer.tips != before:
+            _bring_history(store, reader, exchange, offer, known, request)
+    return offer.tips
+
+
 def _check_branches(upstream: str, branches: Collection[str]) -> None:
     for branch in branches:
-        if not check_ref_format(Ref(layout.HEADS.encode() + os.fsencode(branch))):
+        if not _is_branch(branch):
             raise SourceError(f"{upstream}: {branch!r} can't be the name of a branch", retryable=False)
+
+
+@functools.lru_cache(1024)
+def _is_branch(name: str) -> bool:
+    return check_ref_format(Ref(layout.HEADS.encode() + os.fsencode(name)))
 
 
 def _chosen(refs: Mapping[str, ObjectID], branches: Collection[str]) -> dict[str, ObjectID]:
@@ -101,15 +125,16 @@ def _bring_history(
     wants = [tip for tip in dict.fromkeys(tips.values()) if not store.readable(tip)]
     if not wants:
         return
-    filtered = offer.filters
-    if filtered:
+    without = ""
+    if offer.filters:
+        without = NO_LARGE_FILES if known and store.small_along else NO_FILES
         layout.mark_partial(store.path)
     elif not known:
         log.warning("%s can't leave out file contents: its store will be a full clone", store.upstream)
     # The branches that moved come first: what they were is what is closest to what they are.
     near_first = sorted(known, key=lambda branch: known[branch] == tips.get(branch))
     offered = haves(store.objects, [known[branch] for branch in near_first])
-    chunks = exchange.pack(wants, offered, filtered=filtered)
+    chunks = exchange.pack(wants, offered, without=without)
     receive(
         store.path,
         chunks,

@@ -411,9 +411,9 @@ class _Theirs:
         return Offer(tips={branch: oid.encode() for branch, oid in tips.items()}, filters=filters)
 
     def pack(
-        self, wants: Collection[ObjectID], haves: Haves, *, filtered: bool, last: bool = False
+        self, wants: Collection[ObjectID], haves: Haves, *, without: str = "", last: bool = False
     ) -> Iterator[bytes]:
-        asked = {"wants": _joined(wants), "haves": _joined(haves.near), "filtered": filtered}
+        asked = {"wants": _joined(wants), "haves": _joined(haves.near), "without": without}
         self.line.tell(do="pack", last=last, **asked)
         for piece in self.line.listen():
             if isinstance(piece, bytes):

@@ -7,11 +7,10 @@ does, and credentials go to no other origin than the one that they were given fo
 from __future__ import annotations
 
 import contextlib
-import http.client
 import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from attrs import define, field, frozen
 
@@ -19,6 +18,7 @@ from gitopper_plugins.dulwich.access import Access, without_userinfo
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.connection import Connection, Origin
 from gitopper_plugins.dulwich.failures import DeniedError, UnusableError
+from gitopper_plugins.dulwich.http11 import Head, Response
 from gitopper_plugins.dulwich.pkt import readable
 from gitopper_plugins.dulwich.protocol import Advertisement, Session, read_advertisement
 
@@ -85,17 +85,17 @@ class HttpTransport:
         for _ in range(_MAX_REDIRECTS + 1):
             url = f"{base}/info/refs?service=git-upload-pack"
             with talk.exchange("GET", url) as response:
-                if response.status in _REDIRECTS:
-                    base = self._redirected(url, response.headers.get("Location", ""))
+                if response.head.status in _REDIRECTS:
+                    base = self._redirected(url, response.head.fields.get("location", ""))
                     continue
-                _check(self.upstream, response)
-                kind = response.headers.get("Content-Type", "")
+                _check(self.upstream, response.head)
+                kind = response.head.fields.get("content-type", "")
                 if kind.split(";")[0].strip() != "application/x-git-upload-pack-advertisement":
                     raise UnusableError(
                         f"{self.upstream}: this is no git repository over smart http"
                         f" (it answers with {readable(kind) or 'nothing of a known type'}); check the URL"
                     )
-                self._known = _Known(base=base, advertisement=read_advertisement(_stream(response)))
+                self._known = _Known(base=base, advertisement=read_advertisement(response.body))
                 return self._known
         raise UnusableError(f"{self.upstream}: redirected more than {_MAX_REDIRECTS} times")
 
@@ -109,10 +109,10 @@ class HttpTransport:
         return without_userinfo(base)
 
 
-def _check(upstream: str, response: http.client.HTTPResponse) -> None:
-    """Raise what stands for the status of `response`, unless that is 200."""
-    said = f"{upstream}: the server says {response.status} {readable(response.reason)}"
-    match response.status:
+def _check(upstream: str, head: Head) -> None:
+    """Raise what stands for the status of an answer, unless that is 200."""
+    said = f"{upstream}: the server says {head.status} {readable(head.reason)}"
+    match head.status:
         case 200:
             return
         case 401 | 403:
@@ -136,9 +136,7 @@ class _Talk:
     connection: Connection | None = None
 
     @contextlib.contextmanager
-    def exchange(
-        self, method: str, url: str, body: bytes | None = None
-    ) -> Iterator[http.client.HTTPResponse]:
+    def exchange(self, method: str, url: str, body: bytes | None = None) -> Iterator[Response]:
         origin = Origin.of(url)
         target = url.partition("://")[2]
         target = target[target.index("/") :]
@@ -148,24 +146,22 @@ class _Talk:
         if body is not None:
             headers["Content-Type"] = "application/x-git-upload-pack-request"
         response = self._send(origin, method, target, headers, body)
-        with response:
+        with contextlib.closing(response):
             yield response
             # Read to the end, or the connection can't be used again.
-            if not response.isclosed() and len(response.read(_DRAIN_BYTES)) == _DRAIN_BYTES:
+            if not response.persistent or len(response.body.read(_DRAIN_BYTES)) == _DRAIN_BYTES:
                 self.drop()
-        if response.will_close:
-            self.drop()
 
     def _send(
         self, origin: Origin, method: str, target: str, headers: Mapping[str, str], body: bytes | None
-    ) -> http.client.HTTPResponse:
+    ) -> Response:
         connection = self._connected(origin)
         kept = connection.used
         try:
             return connection.request(method, target, headers, body)
         except TimeoutError:
             raise
-        except (http.client.RemoteDisconnected, ConnectionError):
+        except ConnectionError:
             # A server may hang up on an idle connection at any time; that says nothing about now.
             if not kept:
                 raise
@@ -201,9 +197,5 @@ class _HttpSession:
     def ask(self, request: bytes) -> Iterator[BinaryIO]:
         url = f"{self._known.base}/git-upload-pack"
         with self._talk.exchange("POST", url, request) as response:
-            _check(self._talk.upstream, response)
-            yield _stream(response)
-
-
-def _stream(response: http.client.HTTPResponse) -> BinaryIO:
-    return cast(BinaryIO, response)
+            _check(self._talk.upstream, response.head)
+            yield response.body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -31,6 +32,7 @@ HEADS = "refs/heads/"
 _PARTIAL = "\tpromisor = true\n\tpartialclonefilter = blob:none\n"
 
 
+@functools.lru_cache(1024)
 def store_path(stores: Path, upstream: str) -> Path:
     """Where the store of `upstream` is: readable, and never that of another upstream."""
     shown = without_userinfo(upstream)

@@ -165,27 +165,29 @@ class Haves:
     """Commits that we have, for the server to find what it need not send."""
 
     near: Sequence[ObjectID] = ()
-    """The newest: enough unless history was rewritten far back."""
+    """The newest: enough unless history was rewritten."""
     far: Callable[[], Sequence[ObjectID]] = tuple
     """Some from further back; asked for only when the near ones are not enough."""
 
 
 def pack_of(
-    session: Session, wants: Collection[ObjectID], haves: Haves, *, filtered: bool
+    session: Session, wants: Collection[ObjectID], haves: Haves, *, without: str = ""
 ) -> Iterator[bytes]:
     """The pack with `wants` and all that they need beyond what we have, as it comes in.
+
+    `without` is a filter: what is to be left out. See git-rev-list(1), ``--filter``.
 
     Raises:
         GarbledError: the answer is no answer.
         RefusedError: the server said no.
     """
     if session.advertisement.version == 0:
-        return _pack_0(session, wants, haves, filtered=filtered)
-    return _pack_2(session, wants, haves, filtered=filtered)
+        return _pack_0(session, wants, haves, without=without)
+    return _pack_2(session, wants, haves, without=without)
 
 
 def _pack_2(
-    session: Session, wants: Collection[ObjectID], haves: Haves, *, filtered: bool
+    session: Session, wants: Collection[ObjectID], haves: Haves, *, without: str = ""
 ) -> Iterator[bytes]:
     head: list[bytes | Mark] = [
         b"command=fetch",
@@ -195,8 +197,8 @@ def _pack_2(
         b"ofs-delta",
         b"no-progress",
     ]
-    if filtered:
-        head.append(b"filter blob:none")
+    if without:
+        head.append(b"filter " + without.encode())
     head += [b"want " + want for want in wants]
     near = [b"have " + have for have in haves.near]
     if near:
@@ -230,19 +232,19 @@ def _enough(answer: BinaryIO) -> bool:
 
 
 def _pack_0(
-    session: Session, wants: Collection[ObjectID], haves: Haves, *, filtered: bool
+    session: Session, wants: Collection[ObjectID], haves: Haves, *, without: str = ""
 ) -> Iterator[bytes]:
     """One round: everything is offered at once, and the server picks."""
     if session.advertisement.shallow:
         raise RefusedError(_SHALLOW)
     if b"side-band-64k" not in session.advertisement.capabilities:
         raise RefusedError("its server is too old: it lacks the capability side-band-64k")
-    options = b" side-band-64k ofs-delta no-progress " + AGENT + (b" filter" if filtered else b"")
+    options = b" side-band-64k ofs-delta no-progress " + AGENT + (b" filter" if without else b"")
     first, *others = wants
     lines: list[bytes | Mark] = [b"want " + first + options + b"\n"]
     lines += [b"want " + want + b"\n" for want in others]
-    if filtered:
-        lines.append(b"filter blob:none\n")
+    if without:
+        lines.append(b"filter " + without.encode() + b"\n")
     lines.append(Mark.FLUSH)
     if haves.near:
         lines += [b"have " + have + b"\n" for have in (*haves.near, *haves.far())]

@@ -49,6 +49,8 @@ class SharedStore:
     """Files that upstream sent and that were refused, with their size in bytes."""
     gathering: Gathering = field(factory=Gathering)
     """Where requests for file contents that are made at the same time become one."""
+    small_along: bool = True
+    """The contents of small files are asked for with the commits that bring them."""
     grown: bool = True
     """Packs may have come since they were last looked at whether to merge some."""
     _lock: threading.Lock = field(factory=threading.Lock)

@@ -138,7 +138,7 @@ def _is_last(line: Conversation, session: Session, asked: dict[str, Any]) -> boo
         return _ids(line.hear()["haves"])
 
     haves = Haves(near=_ids(asked["haves"]), far=far)
-    for chunk in pack_of(session, _ids(asked["wants"]), haves, filtered=asked["filtered"]):
+    for chunk in pack_of(session, _ids(asked["wants"]), haves, without=asked["without"]):
         line.give(chunk)
     if not asked["last"]:
         line.end()
