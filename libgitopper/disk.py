@@ -12,14 +12,16 @@ __all__ = ["make_directory", "sync_filesystem"]
 
 def make_directory(path: Path) -> None:
     """Make `path` and its missing parents, open to be passed through (0755) whatever the umask."""
-    for directory in reversed([path, *path.parents]):
-        try:
-            directory.mkdir()
-        except FileExistsError:
-            if not directory.is_dir():
-                raise
-            continue
-        directory.chmod(0o755)
+    try:
+        path.mkdir()
+    except FileNotFoundError:
+        make_directory(path.parent)
+        make_directory(path)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
+        path.chmod(0o755)
 
 
 def sync_filesystem(path: Path) -> None:

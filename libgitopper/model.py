@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 from attrs import evolve, field, frozen
@@ -132,12 +133,12 @@ class Service:
         """Where and how its files are shown: when this changes, they must be published anew."""
         return self.mappings, self.mount, self.publish, self.readonly, self.user
 
-    @property
+    @cached_property
     def live(self) -> Path:
         """The symlink to the live release: where an operator runs ``git log``."""
         return self.mount / self.name
 
-    @property
+    @cached_property
     def releases(self) -> Path:
         """The directory of this service's releases."""
         return self.mount / ".gitopper" / "releases" / self.name

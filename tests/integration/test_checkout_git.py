@@ -13,6 +13,7 @@ import pytest
 from attrs import evolve
 
 from gitopper_plugins.dulwich import DulwichPlugin
+from gitopper_plugins.dulwich.worktree import RECORD
 from libgitopper import CheckoutError, CheckoutRequest, Hooks, Release, Service, SourceError
 from libgitopper.testing.git import Stage
 from tests.support.gitserver import http_server
@@ -69,6 +70,19 @@ def test_edited_removed_and_foreign_files_show_in_git_status(stage: Stage) -> No
     (release.path / "web/b").unlink()
     (release.path / "web/new").write_text("")
     assert git(release.path, "status", "--porcelain").split("\n") == ["M web/a", " D web/b", "?? web/new"]
+
+
+def test_the_record_of_a_checkout_is_one_file_with_its_index_until_git_writes_another(stage: Stage) -> None:
+    stage.upstream.commit({"web/a": "1", "web/b": "1"})
+    release = stage.checkout(stage.service("web"))
+    index = Path(git(release.path, "rev-parse", "--absolute-git-dir"), "index")
+    record = index.with_name(RECORD)
+    written = record.read_bytes()
+    assert index.samefile(record)
+    (release.path / "web/a").write_text("edited")
+    git(release.path, "add", "web/a")
+    assert not index.samefile(record)
+    assert record.read_bytes() == written != index.read_bytes()
 
 
 def test_work_trees_are_listed_and_survive_gc_and_prune(stage: Stage) -> None:

@@ -7,7 +7,7 @@ Until the rename there is no release, whatever happens; after it, it is complete
 a crash before it is swept away by the next checkout or `discard`.
 """
 
-# ruff: noqa: PTH102, PTH101, PTH211, PTH123 - paths are bytes: names in git need not be UTF-8
+# ruff: noqa: PTH102, PTH101, PTH211 - paths are bytes: names in git need not be UTF-8
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from gitopper_plugins.dulwich.scratch import (
     scratch,
     sweep,
     sync_filesystem,
+    write_file,
 )
 from gitopper_plugins.dulwich.store import SharedStore
 from gitopper_plugins.dulwich.tree import (
@@ -169,7 +170,7 @@ def _make(store: SharedStore, service: Service, revision: str, tree: WorkTree, r
     # directory for a symlink under our hands.
     with scratch(service.releases, SCRATCH) as aside:
         entries = _write(store, aside, ready)
-        _file(os.fsencode(aside / ".git"), tree.link, 0o644)
+        write_file(aside / ".git", tree.link, 0o644)
         tree.install(store.objects, service, revision, entries)
         apart = aside.stat().st_dev != store.path.stat().st_dev
         if apart:
@@ -218,21 +219,12 @@ def _write_item(store: SharedStore, path: bytes, item: Item, limit: int) -> None
         check_symlink(item, data)
         os.symlink(data, path)
     else:
-        _file(path, data, item.mode & 0o777)
+        write_file(path, data, item.mode & 0o777)
 
 
 def _directory(path: bytes) -> None:
     os.mkdir(path)
     os.chmod(path, 0o755)  # noqa: S103 - readable as in git; mkdir's own mode is subject to the umask
-
-
-def _file(path: bytes, data: bytes, mode: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(fd, "wb", buffering=0) as file:
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
-        os.fchmod(fd, mode)
 
 
 def _follow(store: SharedStore, service: Service, content: Content, tree: WorkTree) -> None:

@@ -1,5 +1,7 @@
 """The releases of a service that are no longer kept, and what a crash left of others."""
 
+# ruff: noqa: PTH208 - names alone: of thousands, one is looked for
+
 from __future__ import annotations
 
 import contextlib
@@ -35,9 +37,9 @@ def discard(store: Path, service: Service, keep: Collection[str]) -> None:
             )
             return
         sweep(service.releases, SCRATCH)
-        kept = {*keep, *_mounted(service)}
-        for path in sorted(service.releases.iterdir()):
-            if _RELEASE.fullmatch(path.name) and path.name not in kept and not path.is_symlink():
+        past = {name for name in os.listdir(service.releases) if _RELEASE.fullmatch(name)} - set(keep)
+        for name in sorted(past.difference(_mounted(service))) if past else ():
+            if not (path := service.releases / name).is_symlink():
                 _delete(path)
         _forget_gone(store, service)
 
@@ -90,8 +92,9 @@ def _forget_gone(store: Path, service: Service) -> None:
     here = os.fsencode(service.releases) + b"/"
     # By name alone, as a store has those of each service of its upstream.
     ours = WorkTree.suffix(service)
-    names = os.listdir(worktrees) if worktrees.is_dir() else ()  # noqa: PTH208 - thousands, for one of them
-    for admin in (worktrees / name for name in names if name.endswith(ours)):
+    names = os.listdir(worktrees) if worktrees.is_dir() else ()
+    there = {f"{name}{ours}" for name in os.listdir(service.releases)} if service.releases.is_dir() else ()
+    for admin in (worktrees / name for name in names if name.endswith(ours) and name not in there):
         with contextlib.suppress(OSError):
             named = (admin / "gitdir").read_bytes().rstrip(b"\n")
             if named.startswith(here) and not Path(os.fsdecode(named)).parent.exists():

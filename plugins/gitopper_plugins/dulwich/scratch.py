@@ -33,6 +33,7 @@ __all__ = [
     "sweep",
     "sync_directory",
     "sync_filesystem",
+    "write_file",
 ]
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ def _locked(lock: int, deadline: Deadline) -> bool:
 
 def sweep(parent: Path, prefix: str) -> None:
     """Remove the scratch directories below `parent` that no living process is working on."""
-    for path in parent.glob(f"{prefix}*"):
+    names = os.listdir(parent) if parent.is_dir() else ()
+    for path in [parent / name for name in names if name.startswith(prefix)]:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             lock = os.open(path, _DIRECTORY)
             try:
@@ -160,6 +162,18 @@ def _empty(directory: int, top: int) -> None:
             continue
 
 
+def write_file(path: Path | bytes, data: bytes, mode: int) -> None:
+    """Make the file `path`, which is not there yet, with `data` and just this mode, whatever the umask."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
+
+
 def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Give `path` the content `data`, atomically: after a crash it has this, or what it had before.
 
@@ -186,9 +200,9 @@ def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
 def _clear_leftovers(path: Path) -> None:
     """Remove what a crash, or a disk that failed, left of an earlier `replace_file`."""
     ours = re.compile(rf"\.{re.escape(path.name)}-[a-z0-9_]{{8}}")  # as `tempfile` names them
-    for sibling in path.parent.iterdir():
-        if ours.fullmatch(sibling.name):
-            sibling.unlink(missing_ok=True)
+    for name in os.listdir(path.parent):
+        if ours.fullmatch(name):
+            path.with_name(name).unlink(missing_ok=True)
 
 
 def sync_directory(path: Path) -> None:

@@ -3,7 +3,8 @@
 Below ``worktrees/`` of the store, git keeps a directory for each linked work tree: where it is, its
 HEAD, its index, which directories it has. See gitrepository-layout(5), git-worktree(1),
 git-sparse-checkout(1) and its notes on the sparse index. Beside them lies `RECORD`, the
-index as it was when the files were written: git rewrites the index when it likes, the record stays.
+index as it was when the files were written: git puts another one in its place when it likes, the record
+stays. Until then they are one file with two names.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from gitopper_plugins.dulwich.scratch import (
     replace_file,
     scratch,
     sync_filesystem,
+    write_file,
 )
 from gitopper_plugins.dulwich.tree import DIRECTORY, checked, kind_of, mapped_paths, plain_mode
 from libgitopper import Service
@@ -96,22 +98,21 @@ class WorkTree:
         All that was written before to the file system of the store is on the disk when this returns;
         the name of that directory need not be.
         """
-        index = dump([*entries, *_outside(objects, service, revision)])
         files = {
             "HEAD": f"{revision}\n".encode(),
             "commondir": b"../..\n",
             "gitdir": self._gitdir,
             "config.worktree": _CONFIG.encode(),
             "info/sparse-checkout": _patterns(service),
-            "index": index,
-            RECORD: index,
+            RECORD: dump([*entries, *_outside(objects, service, revision)]),
         }
         with scratch(self.store, SCRATCH) as aside:
             fresh = aside / "fresh"
             make_directory(fresh / "info")
             for name, data in files.items():
-                (fresh / name).write_bytes(data)
-                (fresh / name).chmod(0o644)
+                write_file(fresh / name, data, 0o644)
+            # Half the disk: git never writes an index in place, nor do we.
+            (fresh / "index").hardlink_to(fresh / RECORD)
             sync_filesystem(self.store)
             if self.admin.exists():
                 self.admin.rename(aside / "former")
