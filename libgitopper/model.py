@@ -154,27 +154,27 @@ class Watch:
     """Directory of the stores."""
     services: tuple[Service, ...]
 
-    @property
+    @cached_property
     def branches(self) -> frozenset[str]:
         """The branches that any of the services follows."""
         return frozenset(service.source.branch for service in self.services)
 
-    @property
+    @cached_property
     def fetch_user(self) -> str | None:
         """As `Source.fetch_user`: it is one for all services of a host."""
         return next((service.source.fetch_user for service in self.services), None)
 
-    @property
+    @cached_property
     def interval_seconds(self) -> float:
         """The shortest interval that any of the services asks for."""
         return min(service.interval_seconds for service in self.services)
 
-    @property
+    @cached_property
     def timeout_seconds(self) -> float:
         """The longest time that any of the services allows for a network exchange."""
         return max(service.timeout_seconds for service in self.services)
 
-    @property
+    @cached_property
     def limits(self) -> Limits:
         """The widest that any of the services allows: they share a store."""
         return Limits.largest(service.limits for service in self.services)
