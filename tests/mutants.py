@@ -29,11 +29,27 @@ EQUIVALENT = {
     'which, values = ("WHERE service = ?", (service, limit)) if service else ("XXXX", (limit,))': (
         "to SQLite this is another name for the table"
     ),
+    "path, isolation_level=None, check_same_thread=False": "SQLite itself waits for as long",
+    "path, timeout=BUSY_SECONDS, check_same_thread=False": (
+        "each write begins its transaction by name, so the library has none to begin"
+    ),
+    "if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:": (
+        "no clock is read at that very instant"
+    ),
+    "time.sleep(1.01)": "how often it is tried says nothing of what comes of it",
+    "migrate(self._connection, None)": "the version was asked for before, and told with the path",
+    "migrate(self._connection, str(None))": "the version was asked for before, and told with the path",
+    "version = version_of(connection, None, len(steps))": (
+        "it was asked for before, and told with the path; only a program that is newer, and faster, differs"
+    ),
     "return cursor.lastrowid or 1": "after an INSERT there is one; the type of it says less",
 }
 """What a mutant made of a line, stripped, and why that does not matter."""
 
-_QUERIES = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WHERE ", "BY ", "VALUES ")
+_QUERIES = (
+    "SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WHERE ", "BY ", "VALUES ", "PRAGMA ", '"BEGIN ',
+    '"COMMIT"', '"ROLLBACK"',
+)  # fmt: skip
 
 
 def main() -> int:

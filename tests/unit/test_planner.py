@@ -122,6 +122,10 @@ OLD, NEW, SAME = content(A, "1"), content(B, "2"), content(B, "1")
             [Reason.CONTENT, Reason.UNFINISHED], ("web",), id="content, unfinished",
         ),
         pytest.param(
+            {"attempt": attempt_of(NEW), "published": shows(NEW)}, OLD, Verb.DEPLOY,
+            [Reason.UNFINISHED], (), id="the tip went back before a deploy was finished",
+        ),
+        pytest.param(
             {"published": shows(None)}, NEW, Verb.DEPLOY, [Reason.CONTENT, Reason.UNPUBLISHED], ("web",),
             id="content, unpublished",
         ),

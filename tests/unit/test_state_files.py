@@ -25,7 +25,7 @@ from tests.support.kept import ATTEMPT, DEPLOYED, FREEZE, SERVICE, THEN, A
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "deep" / "state.db"
+    return tmp_path / "deep" / "down" / "state.db"
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def store(path: Path) -> Iterator[StateStore]:
 
 
 def database(path: Path, *statements: str) -> bytes:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path, isolation_level=None)
     for statement in statements:
         connection.execute(statement)
@@ -92,6 +92,18 @@ def test_a_new_file_that_another_program_holds_for_a_moment_is_waited_for(path: 
     other.close()
 
 
+def test_a_new_file_that_another_program_writes_is_not_waited_for_without_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUSY_SECONDS", 0.1)
+    database(path, "CREATE TABLE x (y)")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StateError, match="database is locked"):
+        StateStore(path)
+    other.close()
+
+
 def test_a_file_that_is_locked_for_too_long_is_a_clear_error(path: Path, store: StateStore) -> None:
     store._connection.execute("PRAGMA busy_timeout = 50")
     with sqlite3.connect(path) as other:
@@ -112,15 +124,18 @@ def test_a_file_of_a_newer_program_is_refused_and_left_as_it_is(path: Path, jour
         "CREATE TABLE new (x)",
         f"PRAGMA user_version = {schema.VERSION + 1}",
     )
-    with pytest.raises(
-        StateError, match=rf"schema {schema.VERSION + 1}.*knows {schema.VERSION}.*--state-dir"
-    ):
+    with pytest.raises(StateError) as refused:
         StateStore(path)
+    known = schema.VERSION
+    assert str(refused.value) == (
+        f"{path}: written by a newer gitopper (schema {known + 1}, this program knows {known});"
+        " run that version, or name another --state-dir"
+    )
     assert path.read_bytes() == before
 
 
 def test_a_file_that_is_no_database_is_refused_with_a_remedy_and_left_as_it_is(path: Path) -> None:
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     path.write_bytes(b"no database, but long enough to be taken for one " * 100)
     before = path.read_bytes()
     with pytest.raises(StateError, match=r"state\.db: .*not a database; restore it, or move it away"):
@@ -165,7 +180,7 @@ def test_a_row_that_is_damaged_is_an_error_of_the_store(store: StateStore, damag
         "shown": store.shown,
     }
     table = damage.split()[1]
-    with pytest.raises(StateError, match="can't be read"):
+    with pytest.raises(StateError, match=r"state\.db: the state can't be read: "):
         reads[table]("web")
     if table in {"deployed", "attempt"}:
         with pytest.raises(StateError, match="can't be read"):
@@ -180,8 +195,11 @@ def test_a_directory_in_the_files_place_is_refused(path: Path) -> None:
 
 def test_a_file_in_the_directorys_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "deep").touch()
-    with pytest.raises(StateError, match=r"can't be opened.*writable"):
-        StateStore(tmp_path / "deep" / "state.db")
+    path = tmp_path / "deep" / "state.db"
+    with pytest.raises(StateError) as refused:
+        StateStore(path)
+    assert str(refused.value).startswith(f"{path}: the state can't be opened: [Errno")
+    assert "writable" in str(refused.value)
 
 
 @pytest.fixture

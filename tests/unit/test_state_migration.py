@@ -154,7 +154,7 @@ def test_an_older_program_leaves_a_newer_file_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     StateStore(path).close()
     connection = sqlite3.connect(path, isolation_level=None)
-    with pytest.raises(StateError, match="newer gitopper"):
+    with pytest.raises(StateError, match=rf"^{path}: .*newer gitopper"):
         schema.migrate(connection, str(path), schema.MIGRATIONS[:1])
     connection.close()
     assert version(path) == schema.VERSION
