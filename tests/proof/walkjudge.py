@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attrs import evolve
 
-from libgitopper import CheckError, HealthError, Outcome, Verb, derive
+from libgitopper import CheckError, HealthError, IntentKind, Outcome, Verb, derive
 from libgitopper import Mapping as Mapped
 from libgitopper.testing.git import ENVIRONMENT
 from tests.proof.walkgit import Files
@@ -179,7 +179,7 @@ class Judge(Ground):
         assert outcome
         setup, standing = self.config[name], self.standing(name)
         service = self.host.service(name, setup)
-        if outcome.error is None and not self._waits_for_its_branch(setup, standing):
+        if outcome.error is None and not self._has_no_way_on(setup, standing):
             self.promise(standing.attempt is None, f"{name}: nothing is unfinished at rest")
         deployed = self.host.state.deployed(name)
         if deployed and standing.attempt is None:
@@ -202,11 +202,16 @@ class Judge(Ground):
             if outcome.error is None:
                 self.promise(not missing, f"{name}: what is to be kept is there: {missing} of {kept}")
 
-    def _waits_for_its_branch(self, setup: Setup, standing: Standing) -> bool:
-        """Tell whether an attempt has no commit to go on to: it is not shown where it is wanted."""
-        attempt, gone = standing.attempt, setup.branch not in self.tips
+    def _has_no_way_on(self, setup: Setup, standing: Standing) -> bool:
+        """Tell whether an attempt has no commit to go on to.
+
+        It is not shown where it is wanted; and its branch is gone, or it is frozen at nothing.
+        """
+        attempt = standing.attempt
         here = attempt is not None and attempt.mappings == setup.mappings and standing.shows(attempt)
-        return gone and attempt is not None and not here
+        empty = standing.deployed is None and standing.former is None
+        frozen = standing.wish.kind is IntentKind.FREEZE and empty
+        return attempt is not None and not here and (frozen or setup.branch not in self.tips)
 
 
 def _kind(outcome: Outcome) -> object:
