@@ -65,6 +65,8 @@ class Crew:
         self._rounds = Rounds(self._advance)
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[Follower | Runner, asyncio.Task[None]] = {}
+        self._resting: dict[Follower, object] = {}
+        """How the board and the tips stood when nobody had anything to do after a poll."""
 
     def man(self, watches: Sequence[Watch]) -> Recruits:
         """Dismiss who is not wanted any more, take on who is missing; who stays notices nothing.
@@ -124,6 +126,8 @@ class Crew:
     def _dismiss(self, part: Follower | Runner) -> None:
         if isinstance(part, Runner):
             part.retire()
+        else:
+            self._resting.pop(part, None)
         if task := self._tasks.pop(part, None):
             task.cancel()
 
@@ -141,8 +145,14 @@ class Crew:
         if follower.health.error != follower.former_error:
             # News in itself; a new tip is shown by what its pass did.
             self._remember(self._board.refresh(follower))
+        stands = self._board.version, follower.store and follower.store.tips
+        if not asked and self._resting.get(follower) == stands:
+            return  # else a thousand services are asked after each poll
         services = (self.runners.get(service.name) for service in follower.watch.services)
         due = [runner for runner in services if runner and (asked or not runner.rests())]
+        if not due:
+            self._resting[follower] = stands
+            return
         first = await self._touched(due, follower)
         then = [runner for runner in due if runner not in first]
         self._rounds.call(first, then, asked or POLL)

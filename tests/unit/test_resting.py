@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import cast
 
@@ -50,6 +51,30 @@ def test_a_poll_that_moved_nothing_makes_no_pass(make: MakeBench) -> None:
         await bench.poll_by_interval("web")
         await bench.poll_by_interval("web")
         await bench.settle(2)
+
+    bench.run(work)
+
+
+def test_services_that_rest_are_not_even_asked_while_nothing_moves(
+    make: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, asked = settled(make, "web", "db"), []
+
+    def rests(runner: module.Runner, _rests: Callable[[module.Runner], bool] = module.Runner.rests) -> bool:
+        asked.append(runner.service.name)
+        return _rests(runner)
+
+    async def work() -> None:
+        await bench.settle(2)
+        monkeypatch.setattr(module.Runner, "rests", rests)
+        for _ in range(3):
+            await bench.poll_by_interval("web")
+        assert asked == ["web", "db"]
+        # A pass may have left something undone.
+        bench.crew.runners["web"].kick("resync")
+        await bench.settle(3)
+        await bench.poll_by_interval("web")
+        assert asked == ["web", "db"] * 2
 
     bench.run(work)
 
