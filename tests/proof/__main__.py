@@ -23,8 +23,8 @@ PARTS = {
     "long": "tests.proof.long",
 }
 LASTS = {
-    "killed": "about two hours on two cores; --spread N tries N points of each case",
-    "failing": "two hours on two cores; --spread N tries N faults of each scene",
+    "killed": "about an hour on two cores; --spread N tries N points of each case",
+    "failing": "about an hour on two cores; --spread N tries N faults of each scene",
     "walk": "as long as --seconds, ten minutes by default",
     "hostile": "some minutes, and the fuzzer as long as --seconds",
     "long": "as long as --minutes, ten by default, and the fetches; --services, --upstreams, --rate",

@@ -26,7 +26,7 @@ from tests.proof.disks import digest
 from tests.proof.stand import ABSENT, VERSIONS, Fault, Run, Scene, Stand, stand
 from tests.proof.table import Row
 
-__all__ = ["SCENES", "faults", "run", "spread", "sweep", "tried"]
+__all__ = ["SCENES", "faults", "run", "share", "spread", "sweep", "tried"]
 
 HEALTH = """
 [services.health]
@@ -143,6 +143,11 @@ def spread(number: int, count: int, first: int = 0) -> Sequence[int]:
     return sorted({(first + at * count // number) % count for at in range(number)})
 
 
+def share(numbers: Sequence[int], at: int, of: int) -> Sequence[int]:
+    """Return one of `of` equal shares; in one piece, as faults at the same call leave hosts alike."""
+    return numbers[len(numbers) * at // of : len(numbers) * (at + 1) // of]
+
+
 def sweep(host: Stand, scene: Scene, choose: Callable[[int], Sequence[int]], *, tell: bool = False) -> Row:
     """Try the faults of `scene` that `choose` picks, given how many there are."""
     host.set_up(scene)
@@ -201,7 +206,7 @@ def _share(
     """Try one of `of` equal shares of the faults of `scenes`."""
 
     def mine(count: int) -> Sequence[int]:
-        return choose(count)[at::of]
+        return share(choose(count), at, of)
 
     with stand(publish) as host:
         return [sweep(host, scene, mine, tell=True) for scene in SCENES if scene.name in scenes]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.proof.calls import ERRORS
 from tests.proof.disks import digest
-from tests.proof.failing import SCENES, faults, spread, sweep, tried
+from tests.proof.failing import SCENES, faults, share, spread, sweep, tried
 from tests.proof.stand import ABSENT, Fault, Scene, Stand, stand
 
 DEPLOY = next(scene for scene in SCENES if scene.name == "deploy")
@@ -117,6 +117,12 @@ def test_a_spread_is_even_and_the_spreads_of_all_beginnings_are_everything() -> 
     assert list(spread(3, 10)) == [0, 3, 6]
     every = [number for first in range(3) for number in spread(4, 12, first)]
     assert sorted(every) == list(range(12))
+
+
+def test_the_shares_of_all_are_everything_once() -> None:
+    shares = [share(range(11), at, 4) for at in range(4)]
+    assert [number for one in shares for number in one] == list(range(11))
+    assert {len(one) for one in shares} == {2, 3}
 
 
 def test_of_hosts_that_were_left_alike_the_next_run_is_tried_once(host: Stand) -> None:
