@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import json
 import re
 import socket
@@ -367,6 +368,7 @@ def test_a_piece_of_any_size_arrives(ends: Ends) -> None:
 @pytest.mark.parametrize(
     ("failure", "words"),
     [
+        (http.client.IncompleteRead(b""), "the answer is cut short (IncompleteRead)"),
         (ZeroDivisionError("by nothing"), "ZeroDivisionError: by nothing"),
         (MemoryError(), "MemoryError"),
         (OSError("no number"), "no number"),

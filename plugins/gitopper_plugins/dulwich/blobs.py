@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from gitopper_plugins.dulwich.failures import (
     GarbledError,
     RefusedError,
     UnusableError,
+    cut_short,
 )
 from gitopper_plugins.dulwich.objects import TooLarge, size_in
 from gitopper_plugins.dulwich.packs import receive
@@ -97,6 +99,8 @@ def explained(upstream: str, timeout_seconds: float) -> Iterator[None]:
         ) from exc
     except (UnusableError, RefusedError, GarbledError) as exc:
         raise _told(exc, upstream) from exc
+    except http.client.HTTPException as exc:
+        raise SourceError(f"{upstream}: {cut_short(exc)}") from exc
     except CommandError as exc:
         raise SourceError(f"{upstream}: {exc}", retryable=exc.retryable) from exc
     except StepError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http
+import http.client
 import os
 import ssl
 import urllib.parse
@@ -12,17 +14,11 @@ from attrs import define, field, frozen
 from gitopper_plugins.dulwich.access import authorization, without_userinfo
 from gitopper_plugins.dulwich.channel import Channel, Deadline, dial
 from gitopper_plugins.dulwich.failures import UnusableError
-from gitopper_plugins.dulwich.http11 import Response, read_head, send_request
 from gitopper_plugins.dulwich.pkt import readable
 
 __all__ = ["Connection", "Origin"]
 
-FIELDS = {
-    "User-Agent": "git/2 (gitopper)",
-    "Git-Protocol": "version=2",
-    "Accept": "*/*",
-    "Accept-Encoding": "identity",
-}
+HEADERS = {"User-Agent": "git/2 (gitopper)", "Git-Protocol": "version=2", "Accept": "*/*"}
 
 
 @frozen
@@ -67,6 +63,7 @@ class Connection:
 
     origin: Origin
     channel: Channel
+    client: http.client.HTTPConnection
     prefix: str = ""
     """What stands before a path in a request: a proxy for plain http wants the whole URL."""
     extra: Mapping[str, str] = field(factory=dict, repr=False)
@@ -91,19 +88,25 @@ class Connection:
         except BaseException:
             channel.close()
             raise
+        client = http.client.HTTPConnection(origin.host, origin.port)
+        client.sock = channel
+        client.auto_open = 0  # it must not connect by itself: that would know no deadline
         if proxy and origin.scheme == "http":
-            return cls(origin, channel, f"http://{origin.netloc}", proxy.headers)
-        return cls(origin, channel)
+            return cls(origin, channel, client, f"http://{origin.netloc}", proxy.headers)
+        return cls(origin, channel, client)
 
-    def request(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Response:
-        """Send a request, and return the answer once its head is here."""
+    def request(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None
+    ) -> http.client.HTTPResponse:
+        """Send a request, and return the answer once its headers are here."""
         self.used = True
-        fields = {"Host": self.origin.netloc, **FIELDS, **self.extra, **headers}
-        send_request(self.channel, method, self.prefix + target, fields, body)
-        return Response.read(self.channel)
+        everything = {"Host": self.origin.netloc, **HEADERS, **self.extra, **headers}
+        self.client.request(method, self.prefix + target, body=body, headers=everything)
+        return self.client.getresponse()
 
     def close(self) -> None:
         """Hang up."""
+        self.client.close()
         self.channel.close()
 
 
@@ -136,8 +139,11 @@ def _encrypt(channel: Channel, origin: Origin) -> None:
 def _tunnel(channel: Channel, origin: Origin, headers: Mapping[str, str]) -> None:
     """Ask a proxy to connect us to `origin` (RFC 9110, 9.3.6)."""
     where = f"{origin.bracketed}:{origin.port}"
-    send_request(channel, "CONNECT", where, {"Host": where, **headers})
-    with channel.makefile() as reader:
-        head = read_head(reader)
-    if head.status != 200:
-        raise UnusableError(f"the proxy does not connect to {where}: {head.status} {readable(head.reason)}")
+    lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}", *(f"{k}: {v}" for k, v in headers.items())]
+    channel.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+    with http.client.HTTPResponse(channel, method="CONNECT") as response:  # type: ignore[arg-type]
+        response.begin()
+        if response.status != http.HTTPStatus.OK:
+            raise UnusableError(
+                f"the proxy does not connect to {where}: {response.status} {readable(response.reason)}"
+            )

@@ -6,7 +6,7 @@ No error of the library is here: the process without rights that reads what serv
 
 from __future__ import annotations
 
-__all__ = ["DeniedError", "GarbledError", "RefusedError", "UnusableError"]
+__all__ = ["DeniedError", "GarbledError", "RefusedError", "UnusableError", "cut_short"]
 
 
 class GarbledError(Exception):
@@ -30,3 +30,8 @@ class UnusableError(Exception):
 
 class DeniedError(UnusableError):
     """The server does not take our credentials, or we don't take its."""
+
+
+def cut_short(failure: Exception) -> str:
+    """Say of an answer over http that it ended early, by the failure that told."""
+    return f"the answer is cut short ({type(failure).__name__})"

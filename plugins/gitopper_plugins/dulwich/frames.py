@@ -8,6 +8,7 @@ is in them: whoever took over the fetcher may send anything.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import struct
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from gitopper_plugins.dulwich.failures import (
     GarbledError,
     RefusedError,
     UnusableError,
+    cut_short,
 )
 
 __all__ = ["Conversation", "GoneError", "failure_of", "told"]
@@ -167,6 +169,8 @@ _KINDS: dict[str, type[Exception]] = {
 
 def told(failure: BaseException) -> dict[str, Any]:
     """A failure as it is sent."""
+    if isinstance(failure, http.client.HTTPException):
+        return {"kind": "garbled", "text": cut_short(failure)}
     retryable = getattr(failure, "retryable", True)
     for name, kind in reversed(_KINDS.items()):
         if type(failure) is kind or (name == "timeout" and isinstance(failure, kind)):

@@ -7,10 +7,11 @@ does, and credentials go to no other origin than the one that they were given fo
 from __future__ import annotations
 
 import contextlib
+import http.client
 import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from attrs import define, field, frozen
 
@@ -18,7 +19,6 @@ from gitopper_plugins.dulwich.access import Access, without_userinfo
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.connection import Connection, Origin
 from gitopper_plugins.dulwich.failures import DeniedError, UnusableError
-from gitopper_plugins.dulwich.http11 import Head, Response
 from gitopper_plugins.dulwich.pkt import readable
 from gitopper_plugins.dulwich.protocol import Advertisement, Session, read_advertisement
 
@@ -85,17 +85,17 @@ class HttpTransport:
         for _ in range(_MAX_REDIRECTS + 1):
             url = f"{base}/info/refs?service=git-upload-pack"
             with talk.exchange("GET", url) as response:
-                if response.head.status in _REDIRECTS:
-                    base = self._redirected(url, response.head.fields.get("location", ""))
+                if response.status in _REDIRECTS:
+                    base = self._redirected(url, response.headers.get("Location", ""))
                     continue
-                _check(self.upstream, response.head)
-                kind = response.head.fields.get("content-type", "")
+                _check(self.upstream, response)
+                kind = response.headers.get("Content-Type", "")
                 if kind.split(";")[0].strip() != "application/x-git-upload-pack-advertisement":
                     raise UnusableError(
                         f"{self.upstream}: this is no git repository over smart http"
                         f" (it answers with {readable(kind) or 'nothing of a known type'}); check the URL"
                     )
-                self._known = _Known(base=base, advertisement=read_advertisement(response.body))
+                self._known = _Known(base=base, advertisement=read_advertisement(_stream(response)))
                 return self._known
         raise UnusableError(f"{self.upstream}: redirected more than {_MAX_REDIRECTS} times")
 
@@ -109,10 +109,10 @@ class HttpTransport:
         return without_userinfo(base)
 
 
-def _check(upstream: str, head: Head) -> None:
-    """Raise what stands for the status of an answer, unless that is 200."""
-    said = f"{upstream}: the server says {head.status} {readable(head.reason)}"
-    match head.status:
+def _check(upstream: str, response: http.client.HTTPResponse) -> None:
+    """Raise what stands for the status of `response`, unless that is 200."""
+    said = f"{upstream}: the server says {response.status} {readable(response.reason)}"
+    match response.status:
         case 200:
             return
         case 401 | 403:
@@ -136,7 +136,9 @@ class _Talk:
     connection: Connection | None = None
 
     @contextlib.contextmanager
-    def exchange(self, method: str, url: str, body: bytes | None = None) -> Iterator[Response]:
+    def exchange(
+        self, method: str, url: str, body: bytes | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
         origin = Origin.of(url)
         target = url.partition("://")[2]
         target = target[target.index("/") :]
@@ -146,22 +148,24 @@ class _Talk:
         if body is not None:
             headers["Content-Type"] = "application/x-git-upload-pack-request"
         response = self._send(origin, method, target, headers, body)
-        with contextlib.closing(response):
+        with response:
             yield response
             # Read to the end, or the connection can't be used again.
-            if not response.persistent or len(response.body.read(_DRAIN_BYTES)) == _DRAIN_BYTES:
+            if not response.isclosed() and len(response.read(_DRAIN_BYTES)) == _DRAIN_BYTES:
                 self.drop()
+        if response.will_close:
+            self.drop()
 
     def _send(
         self, origin: Origin, method: str, target: str, headers: Mapping[str, str], body: bytes | None
-    ) -> Response:
+    ) -> http.client.HTTPResponse:
         connection = self._connected(origin)
         kept = connection.used
         try:
             return connection.request(method, target, headers, body)
         except TimeoutError:
             raise
-        except ConnectionError:
+        except (http.client.RemoteDisconnected, ConnectionError):
             # A server may hang up on an idle connection at any time; that says nothing about now.
             if not kept:
                 raise
@@ -197,5 +201,9 @@ class _HttpSession:
     def ask(self, request: bytes) -> Iterator[BinaryIO]:
         url = f"{self._known.base}/git-upload-pack"
         with self._talk.exchange("POST", url, request) as response:
-            _check(self._talk.upstream, response.head)
-            yield response.body
+            _check(self._talk.upstream, response)
+            yield _stream(response)
+
+
+def _stream(response: http.client.HTTPResponse) -> BinaryIO:
+    return cast(BinaryIO, response)
