@@ -17,7 +17,7 @@ from tests.benchmarks.repositories import Shape, copy, link
 
 __all__ = ["fleet", "memory_at_rest", "spread_of_polls"]
 
-MIB = 1024 * 1024
+MB = 1_000_000
 INTERVAL_SECONDS = 300
 HOUR_SECONDS = 3600
 
@@ -57,13 +57,13 @@ def memory_at_rest(bench: Bench) -> Iterator[Figure]:
             with Ours(stage.home / "ours", [*services, big]) as host:
                 both.append(_at_rest(host.start()))
     for name, found, limit in (("many services", config, 60), ("after the large clone", both, 75)):
-        yield Figure(name=f"PSS, {name}", unit="MiB", ours=[pss for pss, _ in found], limit=limit)
-        yield Figure(name=f"RSS, {name}", unit="MiB", ours=[rss for _, rss in found])
+        yield Figure(name=f"PSS, {name}", unit="MB", ours=[pss for pss, _ in found], limit=limit)
+        yield Figure(name=f"RSS, {name}", unit="MB", ours=[rss for _, rss in found])
 
 
 def _at_rest(host: Ours) -> tuple[float, float]:
     settle(host.pid)
-    return pss_bytes(host.pid) / MIB, rss_bytes(host.pid) / MIB
+    return pss_bytes(host.pid) / MB, rss_bytes(host.pid) / MB
 
 
 def fleet(bench: Bench) -> Iterator[Figure]:
@@ -81,10 +81,10 @@ def fleet(bench: Bench) -> Iterator[Figure]:
                 time.sleep(bench.pick(60, 60, 2))
                 found.append(100 * (host.cpu_seconds() - before) / (time.monotonic() - begun))
                 asked.append(stage.server.wire().since(wire).requests)
-            memory = [pss_bytes(host.pid) / MIB]
+            memory = [pss_bytes(host.pid) / MB]
     yield Figure(name="CPU", unit="% of a core", ours=found, limit=0.5)
     yield Figure(name="requests in that time", unit="", ours=asked)
-    yield Figure(name="PSS", unit="MiB", ours=memory)
+    yield Figure(name="PSS", unit="MB", ours=memory)
 
 
 def _on_many(stage: Stage, shape: Shape, cache: Path, upstreams: int) -> list[Followed]:

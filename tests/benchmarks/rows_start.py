@@ -15,7 +15,7 @@ from tests.benchmarks.theirs import Theirs
 
 __all__ = ["cold_start", "warm_start"]
 
-MIB = 1024 * 1024
+MB = 1_000_000
 Found = dict[str, list[float]]
 
 
@@ -29,10 +29,10 @@ def cold_start(bench: Bench) -> Iterator[Figure]:
             _clone_all(stage, stage.home / f"git{number}", bench.services, git)
     yield Figure(name="CPU", unit="s", ours=ours["cpu"], git=git["cpu"], limit=2, ratio_limit=1 / 12)
     yield Figure(name="wall", unit="s", ours=ours["wall"], git=git["wall"])
-    yield Figure(name="on the wire", unit="MiB", ours=ours["wire"], git=git["wire"])
+    yield Figure(name="on the wire", unit="MB", ours=ours["wire"], git=git["wire"])
     yield Figure(name="requests", unit="", ours=ours["requests"], git=git["requests"])
-    yield Figure(name="disk beyond the files", unit="MiB", ours=ours["disk"], git=git["disk"], limit=10)
-    yield Figure(name="peak memory", unit="MiB", ours=ours["peak"], git=git["peak"])
+    yield Figure(name="disk beyond the files", unit="MB", ours=ours["disk"], git=git["disk"], limit=10)
+    yield Figure(name="peak memory", unit="MB", ours=ours["peak"], git=git["peak"])
 
 
 def warm_start(bench: Bench) -> Iterator[Figure]:
@@ -61,13 +61,13 @@ def _start_cold(stage: Stage, home: Path, services: int, found: Found) -> None:
             ours.wait_until_ready()
         found["wall"].append(time.monotonic() - begun)
         found["cpu"].append(ours.cpu_seconds())
-        found["peak"].append(seen.bytes / MIB)
+        found["peak"].append(seen.bytes / MB)
     went = stage.server.wire().since(wire)
-    found["wire"].append(went.bytes / MIB)
+    found["wire"].append(went.bytes / MB)
     found["requests"].append(went.requests)
     releases = (home / "mount/.gitopper/releases").glob("*/*")
     kept = disk_bytes(home / "mount") + disk_bytes(home / "state")
-    found["disk"].append((kept - files_bytes(releases)) / MIB)
+    found["disk"].append((kept - files_bytes(releases)) / MB)
 
 
 def _clone_all(stage: Stage, home: Path, services: int, found: Found) -> None:
@@ -77,7 +77,7 @@ def _clone_all(stage: Stage, home: Path, services: int, found: Found) -> None:
     went = stage.server.wire().since(wire)
     found["wall"].append(spent.wall_seconds)
     found["cpu"].append(spent.cpu_seconds)
-    found["peak"].append(spent.peak_bytes / MIB)
-    found["wire"].append(went.bytes / MIB)
+    found["peak"].append(spent.peak_bytes / MB)
+    found["wire"].append(went.bytes / MB)
     found["requests"].append(went.requests)
-    found["disk"].append((disk_bytes(home) - files_bytes([home])) / MIB)
+    found["disk"].append((disk_bytes(home) - files_bytes([home])) / MB)

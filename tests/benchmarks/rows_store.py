@@ -18,7 +18,7 @@ from tests.benchmarks.theirs import GIT_ENVIRONMENT
 
 __all__ = ["clone_large", "many_fetches"]
 
-MIB = 1024 * 1024
+MB = 1_000_000
 PART = 100
 """The first fetches are held against the last, so many of each."""
 
@@ -74,9 +74,9 @@ def clone_large(bench: Bench) -> Iterator[Figure]:
     yield Figure(name="CPU, no git", unit="s", ours=found["without cpu"], git=found["cpu"], ratio_limit=6)
     for way, words in (("with", "git installed"), ("without", "no git")):
         memory, wire, disk = (found[f"{way} {what}"] for what in ("peak", "wire", "disk"))
-        yield Figure(name=f"peak memory, {words}", unit="MiB", ours=memory, git=found["peak"])
-        yield Figure(name=f"on the wire, {words}", unit="MiB", ours=wire, git=found["wire"])
-        yield Figure(name=f"disk, {words}", unit="MiB", ours=disk, git=found["disk"])
+        yield Figure(name=f"peak memory, {words}", unit="MB", ours=memory, git=found["peak"])
+        yield Figure(name=f"on the wire, {words}", unit="MB", ours=wire, git=found["wire"])
+        yield Figure(name=f"disk, {words}", unit="MB", ours=disk, git=found["disk"])
 
 
 def _clone_ours(stage: Stage, stores: Path, way: str, git: bool, found: dict[str, list[float]]) -> None:
@@ -86,9 +86,9 @@ def _clone_ours(stage: Stage, stores: Path, way: str, git: bool, found: dict[str
         with peak(ours.pid) as seen:
             ours.fetch()
         found[f"{way} cpu"].append(cpu_seconds(ours.pid) - before)
-        found[f"{way} peak"].append(seen.bytes / MIB)
-    found[f"{way} wire"].append(stage.server.wire().since(wire).bytes / MIB)
-    found[f"{way} disk"].append(disk_bytes(stores) / MIB)
+        found[f"{way} peak"].append(seen.bytes / MB)
+    found[f"{way} wire"].append(stage.server.wire().since(wire).bytes / MB)
+    found[f"{way} disk"].append(disk_bytes(stores) / MB)
 
 
 def _clone_git(stage: Stage, target: Path, found: dict[str, list[float]]) -> None:
@@ -104,9 +104,9 @@ def _clone_git(stage: Stage, target: Path, found: dict[str, list[float]]) -> Non
     ]
     spent = run_and_measure(command, env=GIT_ENVIRONMENT, watch_memory=True)
     found["cpu"].append(spent.cpu_seconds)
-    found["peak"].append(spent.peak_bytes / MIB)
-    found["wire"].append(stage.server.wire().since(wire).bytes / MIB)
-    found["disk"].append(disk_bytes(target) / MIB)
+    found["peak"].append(spent.peak_bytes / MB)
+    found["wire"].append(stage.server.wire().since(wire).bytes / MB)
+    found["disk"].append(disk_bytes(target) / MB)
 
 
 def many_fetches(bench: Bench) -> Iterator[Figure]:
