@@ -36,6 +36,8 @@ class Ground:
         self.edited: dict[tuple[str, object], Path] = {}
         self.let_go: dict[str, set[str]] = {}
         """Releases, by service, that its config once had no more room for."""
+        self.unrecorded: dict[str, Placed] = {}
+        """What a service showed last, where the attempt of it gave way to one that came to show nothing."""
         self.breaches: list[str] = []
 
     def close(self) -> None:
@@ -84,6 +86,10 @@ class Ground:
 
     def _keep(self, name: str, seen: Standing, must: Standing) -> None:
         """Go on from what was seen, and from what only the model can tell."""
+        if seen.shown:
+            self.unrecorded.pop(name, None)
+        elif last := self.standing(name).shown:
+            self.unrecorded[name] = last
         self.standings[name] = evolve(
             must, deployed=seen.deployed, attempt=seen.attempt, shown=seen.shown, former=seen.former,
             edits={k: e for k, e in must.edits.items() if (name, k) in self.edited},

@@ -52,7 +52,7 @@ class Judge(Ground):
 
     def _possible(self, name: str, before: Standing, ends: Sequence[End]) -> list[Placed]:
         """Return all that the paths of a service may show during a pass."""
-        found = [before.shown, before.deployed, before.attempt]
+        found = [before.shown, before.deployed, before.attempt, self.unrecorded.get(name)]
         for end in ends:
             found += [end.standing.shown, end.standing.attempt, end.standing.deployed]
             if end.target:
