@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from attrs import evolve
@@ -40,15 +40,24 @@ class Judge(Ground):
         here = {local: read(local) or {} for local in every}
         for local in every:
             shown = [self._reads(p, m, before) for p in known for m in p.mappings if m.local == local]
+            follows = [files for end in ends for files in self._followed(before, end, local)]
             # It may show nothing only where it has, or gets, no place in the config.
             comes_or_goes = len(shown) < len(known) or before.shown is None or self._swaps(local, known)
             foreign = self.host.shown_by(local) not in (None, name)
             right = any(here[local] in either for either in shown)
-            right = right or foreign or (not here[local] and comes_or_goes)
+            right = right or here[local] in follows or foreign or (not here[local] and comes_or_goes)
             self.promise(right, f"{name}: at {step}, {local} shows what no commit has: {here[local]}")
         if before.shown and len({placed.mappings for placed in known}) == 1:
             one = any(all(here[m.local] in self._reads(p, m, before) for m in p.mappings) for p in known)
             self.promise(one, f"{name}: at {step}, its paths show different commits: {here}")
+
+    def _followed(self, before: Standing, end: End, local: Path) -> Iterator[Files]:
+        """What a path that goes shows until then, where it is a link that follows to the new commit."""
+        if before.shown and end.target:
+            for mapping in before.shown.mappings:
+                placed = self.model.placed(end.target, (mapping,)) if mapping.local == local else None
+                if placed:
+                    yield self.model.files(placed, mapping, {})
 
     def _possible(self, name: str, before: Standing, ends: Sequence[End]) -> list[Placed]:
         """Return all that the paths of a service may show during a pass."""
