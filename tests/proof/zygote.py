@@ -34,7 +34,7 @@ from tests.proof import seccomp
 
 __all__ = ["Ended", "Zygote"]
 
-_SUBREAPER = 36
+_SUBREAPER, _DIE_WITH_PARENT = 36, 1
 _CHILDREN = Path("/proc/thread-self/children")
 GRACE_SECONDS = 3.0
 _STEP_SECONDS = 0.002
@@ -102,6 +102,8 @@ def _serve(orders: socket.socket) -> None:
     from ctypes import CDLL
 
     CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    # Who answers its calls may be killed; then a daemon would wait for ever, and this for the daemon.
+    CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
     while order := orders.recv(65536):
         wanted = json.loads(order)
         if "source" in wanted:
@@ -110,6 +112,7 @@ def _serve(orders: socket.socket) -> None:
             continue
         child = os.fork()
         if child == 0:
+            CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
             _become(orders, **wanted)
         _, status = os.waitpid(child, 0)
         orders.send(json.dumps(_told(os.waitstatus_to_exitcode(status))).encode())
