@@ -17,8 +17,8 @@ BENCH_ARGS ?=
 help:
 	@echo "make demo      the main job, for real, on an upstream made on the spot; Ctrl-C ends it"
 	@echo "make test      every test, on the installed package"
-	@echo "make proof     killed, failing, hostile, at random: the whole catalogue, which takes hours; prints a table"
-	@echo "make bench     us and the git command side by side, which takes an hour; prints a table"
+	@echo "make proof     killed, failing, hostile, at random: the whole catalogue, which takes two hours or so; prints a table"
+	@echo "make bench     us and the git command side by side, which takes 25 minutes; prints a table"
 	@echo "make check     ruff, mypy --strict, import-linter"
 	@echo "make coverage  the tests again; fails below 95 % of the branches of the library and the plugins"
 	@echo "make mutation  is each small change to the planner and the state store noticed by a test? Half an hour"
