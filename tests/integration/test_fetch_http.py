@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gitopper_plugins.dulwich import DulwichPlugin
-from libgitopper import AuthError, Credentials, FetchRequest, SourceError, Store
+from libgitopper import AuthError, Credentials, FetchRequest, Limits, SourceError, Store
 from tests.support.gitserver import HttpServer, http_server, make_certificate
 from tests.support.secrets import secret
 from tests.support.upstream import Upstream, git, import_history
@@ -38,6 +39,7 @@ def fetch(
     credentials: Credentials = Credentials(),  # noqa: B008 - frozen
     timeout_seconds: float = 30.0,
     offline: bool = False,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> Store:
     store = plugin.gitopper_fetch(
         FetchRequest(
@@ -47,6 +49,7 @@ def fetch(
             stores=stores,
             offline=offline,
             timeout_seconds=timeout_seconds,
+            limits=limits,
         )
     )
     assert store is not None
@@ -131,6 +134,21 @@ def test_small_files_come_along_with_the_commits_that_change_them(
     store = fetch(plugin, server, stores)
     assert [size for kind, size in kinds_and_sizes(store) if kind == "blob"] == [len("small")]
     git(store.path, "fsck")
+
+
+def test_small_files_that_are_too_many_are_left_out_at_the_next_try(
+    plugin: DulwichPlugin, server: HttpServer, stores: Path, upstream: Upstream
+) -> None:
+    limits = Limits(fetch_bytes=100_000)
+    fetch(plugin, server, stores, limits=limits)
+    upstream.commit({f"web/{number}": secrets.token_hex(7000) for number in range(20)})
+    with pytest.raises(SourceError, match="more than 100000 bytes"):
+        fetch(plugin, server, stores, limits=limits)
+    store = fetch(plugin, server, stores, limits=limits)
+    assert "blob" not in dict(kinds_and_sizes(store))
+    upstream.commit({"web/index": "small"})
+    store = fetch(plugin, server, stores, limits=limits)
+    assert "blob" in dict(kinds_and_sizes(store)), "they come along again"
 
 
 def test_server_that_takes_no_other_filter_is_asked_for_no_files_at_all(

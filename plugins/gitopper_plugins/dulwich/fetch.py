@@ -127,13 +127,16 @@ def _bring_history(
         return
     without = ""
     if offer.filters:
-        without = NO_LARGE_FILES if known and store.small_along else NO_FILES
+        # After a failure no file: what is too large or takes too long with files, may fit without them.
+        along = known and store.small_along and store.brought
+        without = NO_LARGE_FILES if along else NO_FILES
         layout.mark_partial(store.path)
     elif not known:
         log.warning("%s can't leave out file contents: its store will be a full clone", store.upstream)
     # The branches that moved come first: what they were is what is closest to what they are.
     near_first = sorted(known, key=lambda branch: known[branch] == tips.get(branch))
     offered = haves(store.objects, [known[branch] for branch in near_first])
+    store.brought = False
     chunks = exchange.pack(wants, offered, without=without)
     receive(
         store.path,
@@ -143,6 +146,7 @@ def _bring_history(
         timeout_seconds=request.timeout_seconds,
         indexer=reader.index,
     )
+    store.brought = True
     for branch, tip in tips.items():
         if store.objects.find(tip, TAG) is not None:
             raise GarbledError(f"its branch {branch} names a tag, and not a commit; push the commit itself")

@@ -50,7 +50,9 @@ class SharedStore:
     gathering: Gathering = field(factory=Gathering)
     """Where requests for file contents that are made at the same time become one."""
     small_along: bool = True
-    """The contents of small files are asked for with the commits that bring them."""
+    """The contents of small files may be asked for with the commits that bring them."""
+    brought: bool = True
+    """The last exchange for history came to its end: what was asked for was not too much."""
     grown: bool = True
     """Packs may have come since they were last looked at whether to merge some."""
     _lock: threading.Lock = field(factory=threading.Lock)
