@@ -129,6 +129,11 @@ class Service:
         return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
 
     @property
+    def places(self) -> tuple[object, ...]:
+        """Where its files are shown, and by whom; not as whose."""
+        return self.mappings, self.mount, self.publish
+
+    @property
     def placement(self) -> tuple[object, ...]:
         """Where and how its files are shown: when this changes, they must be published anew."""
         return self.mappings, self.mount, self.publish, self.readonly, self.user

@@ -194,7 +194,7 @@ class Passes:
         """Show a release whose publishing was cut short: forward, because some may have seen it already."""
         service = attempt.service
         release = release_of(attempt)
-        if service.placement != deployed.service.placement or not is_whole(attempt):
+        if service.places != deployed.service.places or not is_whole(attempt):
             return False
         try:
             with self._intents.hold(service.name):

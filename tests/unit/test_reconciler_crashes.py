@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -202,7 +203,10 @@ def test_a_crash_in_a_withdraw_is_repeated(tmp_path: Path) -> None:
         host.close()
 
 
-def test_a_publish_that_was_cut_short_goes_forward_and_never_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [{}, {"user": "nobody"}, {"readonly": True}], ids=str)
+def test_a_publish_that_was_cut_short_goes_forward_and_never_back(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
     """Some may have seen the new release already: they must not see the former one after it."""
     links = {"/etc/web": "web", "/srv/www": "webapp"}
 
@@ -210,7 +214,7 @@ def test_a_publish_that_was_cut_short_goes_forward_and_never_back(tmp_path: Path
         both = host.service(links=links)
         host.deploy(both)
         host.upstream.commit({"web/conf": "2", "webapp/conf": "2"})
-        return both
+        return host.service(links=links, **settings)
 
     halves = 0
     for host, service, where in crash_in_turn(tmp_path, two_mappings):
