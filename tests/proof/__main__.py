@@ -23,7 +23,7 @@ PARTS = {
     "long": "tests.proof.long",
 }
 LASTS = {
-    "killed": "about an hour on two cores; --spread N tries N points of each case",
+    "killed": "about half an hour on two cores; --spread N tries N points of each case",
     "failing": "about an hour on two cores; --spread N tries N faults of each scene",
     "walk": "as long as --seconds, ten minutes by default",
     "hostile": "some minutes, and the fuzzer as long as --seconds",

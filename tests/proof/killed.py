@@ -89,8 +89,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.proof killed", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="A point takes a third of a second to a second, and there are about 200 in each case: all of"
-        " them take about an hour on two cores, `--spread 20` takes ten minutes.",
+        epilog="A point takes a third of a second to a second, and there are about 150 in each case: all of"
+        " them take half an hour on two cores, `--spread 20` takes three minutes.",
     )  # fmt: skip
     parser.add_argument("--scene", choices=[scene.name for scene in SCENES], help="only this scene")
     parser.add_argument("--publish", choices=("symlink", "bind"))
