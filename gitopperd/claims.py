@@ -45,7 +45,7 @@ class Claims:
         """
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o750)
-            self._lock(directory)
+            self._held.callback(os.close, _lock(directory))
         except BlockingIOError:
             raise StateError(
                 f"{directory}: another gitopperd uses it; stop that one, or name another --state-dir"
@@ -80,9 +80,6 @@ class Claims:
             raise ConfigError(str(origin), (ConfigProblem(path="mount", message=message),)) from None
         except OSError as exc:
             log.warning("%s: %s; nothing keeps another gitopperd from it", ours / _NAME, exc.strerror)
-
-    def _lock(self, directory: Path) -> None:
-        self._held.callback(os.close, _lock(directory))
 
 
 def _mounts(config: Config) -> set[Path]:

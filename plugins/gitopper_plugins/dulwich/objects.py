@@ -81,6 +81,11 @@ def _open(path: Path) -> DiskObjectStore:
     return DiskObjectStore(path / "objects", delta_base_cache_limit=_DELTA_CACHE_BYTES)
 
 
+def _drop_oldest(kept: dict[Any, Any], most: int) -> None:
+    while len(kept) > most:
+        del kept[next(iter(kept))]
+
+
 @define(eq=False)
 class Objects:
     """The objects of one store.
@@ -240,8 +245,7 @@ class Objects:
             raise CheckoutError(f"commit {commit.decode()} in {self.path} is malformed", retryable=False)
         with self._lock:
             self._roots[commit] = ObjectID(value)
-            while len(self._roots) > _KEPT_ROOTS:
-                del self._roots[next(iter(self._roots))]
+            _drop_oldest(self._roots, _KEPT_ROOTS)
         return ObjectID(value)
 
     def entries(self, tree: ObjectID) -> list[Entry]:
@@ -277,8 +281,7 @@ class Objects:
             if len(known) <= _KEPT_ENTRIES:
                 with self._lock:
                     self._lists[tree, prefix] = known
-                    while len(self._lists) > _KEPT_LISTS:
-                        del self._lists[next(iter(self._lists))]
+                    _drop_oldest(self._lists, _KEPT_LISTS)
         return known
 
     def _parsed(self, tree: ObjectID) -> list[Entry]:
