@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Collection
 from datetime import datetime
@@ -17,6 +18,9 @@ __all__ = ["StateStore"]
 
 KEPT_RELEASES = 200
 """How many releases of a service are remembered; more than any service keeps on disk."""
+
+_service = functools.lru_cache(1024)(codec.load_service)
+"""A pass asks several times where its service is shown, and the answer hardly ever changes."""
 
 
 class StateStore(Memory):
@@ -201,7 +205,7 @@ def _attempt(row: tuple[Any, ...]) -> Attempt:
         revision=revision,
         release=release,
         content=codec.load_content(content),
-        service=codec.load_service(placement),
+        service=_service(placement),
     )
 
 
@@ -211,7 +215,7 @@ def _deployed(row: tuple[Any, ...]) -> Deployed:
         revision=revision,
         release=release,
         content=codec.load_content(content),
-        service=codec.load_service(placement),
+        service=_service(placement),
         at=datetime.fromisoformat(at),
         note=note,
     )

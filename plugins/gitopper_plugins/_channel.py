@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -10,7 +11,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Literal, TypeAlias, cast
 
 from attrs import define, frozen
@@ -119,11 +120,25 @@ class Channel:
 
     sock: socket.socket
     deadline: Deadline
+    _held: bytearray | None = None
 
     def sendall(self, data: Any) -> None:
         """Send all of `data`."""
+        if self._held is not None:
+            self._held += data
+            return
         self.sock.settimeout(self.deadline.remaining())
         self.sock.sendall(data)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Send what is sent within the block at its end, in one piece: the other side wakes up once."""
+        self._held = held = bytearray()
+        try:
+            yield
+        finally:
+            self._held = None
+        self.sendall(held)
 
     def makefile(self, mode: Literal["rb"] = "rb", _buffering: int = -1) -> BinaryIO:
         """A buffered reader; the socket stays open until this, too, is closed."""

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Mount", "MountTable", "parse"]
+__all__ = ["Mount", "MountTable", "parse", "points_below"]
 
 DELETED = "//deleted"
 """What the kernel appends to the root of a mount whose directory was deleted since."""
 
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
+_TO_ESCAPE = re.compile(rb"[ \t\n\\]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +61,24 @@ def _parse_line(line: bytes) -> Mount:
         shared=any(field.startswith(b"shared:") for field in optional),
         kind=rest[hyphen + 1].decode(),
     )
+
+
+def points_below(directory: str) -> set[str]:
+    """Return what is a mount point below `directory`, relative to it.
+
+    It is asked for each service, and hosts may have a thousand mounts: the table is searched first.
+    """
+    table = Path("/proc/self/mountinfo").read_bytes()
+    above = os.fsencode(directory) + b"/"
+    if b" " + _escape(above) not in table:
+        return set()
+    points = (line.split(b" ", 5)[4] for line in table.split(b"\n") if line)
+    start = os.fsdecode(above)
+    return {path.removeprefix(start) for path in map(_unescape, points) if path.startswith(start)}
+
+
+def _escape(field: bytes) -> bytes:
+    return _TO_ESCAPE.sub(lambda match: b"\\%03o" % ord(match[0]), field)
 
 
 def _unescape(field: bytes) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +21,7 @@ from gitopper_plugins.dulwich.packentry import (
     chain,
     parse,
     result_size,
+    unpacked,
     weight,
 )
 from tests.support import rawpack as raw
@@ -25,6 +29,7 @@ from tests.support.upstream import git
 
 BASE = bytes(range(256)) * 8
 NOBODY = "1" * 40
+Reader: TypeAlias = Callable[[bytes], int]
 
 
 def nowhere(_: bytes) -> int:
@@ -131,29 +136,41 @@ def chained(count: int) -> tuple[bytes, list[int]]:
     return raw.build(entries), offsets
 
 
-def test_chain_leads_from_the_last_delta_to_the_whole_object(tmp_path: Path) -> None:
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    """Opens a pack, and returns its descriptor, until the test ends."""
+
+    def opened(pack: bytes) -> int:
+        (tmp_path / "it.pack").write_bytes(pack)
+        descriptor = os.open(tmp_path / "it.pack", os.O_RDONLY)
+        stack.callback(os.close, descriptor)
+        return descriptor
+
+    with contextlib.ExitStack() as stack:
+        yield opened
+
+
+def test_chain_leads_from_the_last_delta_to_the_whole_object(reader: Reader) -> None:
     pack, offsets = chained(5)
-    (tmp_path / "it.pack").write_bytes(pack)
-    links = chain(tmp_path / "it.pack", offsets[-1], nowhere)
+    links = chain(reader(pack), offsets[-1], nowhere)
     assert [link.offset for link in links] == offsets[::-1]
     assert {link.size for link in links} == {len(BASE)}
     assert links[-1].kind == raw.BLOB
 
 
-def test_chain_that_is_longer_than_any_of_git_is_refused(tmp_path: Path) -> None:
+def test_chain_that_is_longer_than_any_of_git_is_refused(reader: Reader) -> None:
     pack, offsets = chained(MAX_LINKS + 1)
-    (tmp_path / "it.pack").write_bytes(pack)
-    assert len(chain(tmp_path / "it.pack", offsets[MAX_LINKS], nowhere)) == MAX_LINKS + 1
+    descriptor = reader(pack)
+    assert len(chain(descriptor, offsets[MAX_LINKS], nowhere)) == MAX_LINKS + 1
     with pytest.raises(EndlessError, match="more than 4095 deltas"):
-        chain(tmp_path / "it.pack", offsets[-1], nowhere)
+        chain(descriptor, offsets[-1], nowhere)
 
 
-def test_deltas_in_a_circle_end(tmp_path: Path) -> None:
+def test_deltas_in_a_circle_end(reader: Reader) -> None:
     one, other = raw.ref_delta("0" * 40, raw.delta(1, 1)), raw.ref_delta("1" * 40, raw.delta(1, 1))
-    (tmp_path / "it.pack").write_bytes(raw.build([one, other]))
     places = {b"\0" * 20: 12 + len(one), bytes.fromhex("1" * 40): 12}
     with pytest.raises(EndlessError, match="more than 4095 deltas"):
-        chain(tmp_path / "it.pack", 12, places.__getitem__)
+        chain(reader(raw.build([one, other])), 12, places.__getitem__)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +181,33 @@ def test_deltas_in_a_circle_end(tmp_path: Path) -> None:
         (raw.ref_delta(NOBODY, raw.delta(1, 1)), "which is not there"),
     ],
 )
-def test_delta_of_nothing_is_refused(tmp_path: Path, entry: bytes, why: str) -> None:
-    (tmp_path / "it.pack").write_bytes(raw.build([entry]))
+def test_delta_of_nothing_is_refused(reader: Reader, entry: bytes, why: str) -> None:
     with pytest.raises(DamagedError, match=why):
-        chain(tmp_path / "it.pack", 12, nowhere)
+        chain(reader(raw.build([entry])), 12, nowhere)
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 129, 65_535, 65_536, 65_537, 300_000])
+@pytest.mark.parametrize("alphabet", [b"a", bytes(range(256))], ids=["shrinks", "grows"])
+def test_what_an_entry_holds_is_read_whatever_its_size(reader: Reader, size: int, alphabet: bytes) -> None:
+    data = bytes(random.Random(size).choices(alphabet, k=size))
+    descriptor = reader(raw.build([raw.whole(raw.BLOB, data), raw.whole(raw.BLOB, b"the next one")]))
+    (link,) = chain(descriptor, 12, nowhere)
+    assert unpacked(descriptor, link) == data
+
+
+@pytest.mark.parametrize("said", [0, 1, 999, 1001, 70_000])
+def test_entry_that_is_not_as_long_as_it_says_is_not_read(reader: Reader, said: int) -> None:
+    descriptor = reader(raw.build([raw.entry(raw.BLOB, said, zlib.compress(bytes(1000)))]))
+    (link,) = chain(descriptor, 12, nowhere)
+    with pytest.raises(
+        DamagedError, match="larger than it says" if said < 1000 else "smaller than it says"
+    ):
+        unpacked(descriptor, link)
+
+
+def test_entry_that_ends_early_is_not_read(reader: Reader) -> None:
+    packed = zlib.compress(random.Random(0).randbytes(1000))
+    descriptor = reader(b"PACK" + bytes(8) + raw.entry(raw.BLOB, 1000, packed[:-10]))
+    (link,) = chain(descriptor, 12, nowhere)
+    with pytest.raises(DamagedError, match="ends early"):
+        unpacked(descriptor, link)

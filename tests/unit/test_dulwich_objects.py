@@ -10,6 +10,7 @@ import pytest
 from gitopper_plugins.dulwich import objects as module
 from gitopper_plugins.dulwich.layout import create
 from gitopper_plugins.dulwich.objects import BLOB, COMMIT, TREE, Objects, TooLarge
+from gitopper_plugins.dulwich.openpack import OpenPack
 from gitopper_plugins.dulwich.packs import receive
 from libgitopper import CheckoutError
 from tests.support import rawpack as raw
@@ -55,7 +56,7 @@ def test_object_of_deltas_is_what_they_make(objects: Objects, size: int) -> None
 def test_object_beyond_its_limit_is_not_read(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
     data = bytes(100_000)
     bring(objects, raw.whole(BLOB, data))
-    monkeypatch.setattr(module, "_resolved", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(OpenPack, "resolved", lambda *_: pytest.fail("read"))
     with pytest.raises(TooLarge, match="has 100000 bytes, and may have 99999 at most") as error:
         objects.find(oid(BLOB, data), BLOB, 99_999)
     assert not error.value.retryable

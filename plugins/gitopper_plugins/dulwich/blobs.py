@@ -20,7 +20,8 @@ from gitopper_plugins.dulwich.failures import (
     UnusableError,
     cut_short,
 )
-from gitopper_plugins.dulwich.objects import TooLarge, size_in
+from gitopper_plugins.dulwich.objects import TooLarge
+from gitopper_plugins.dulwich.openpack import OpenPack
 from gitopper_plugins.dulwich.packs import receive
 from gitopper_plugins.dulwich.protocol import Haves
 from libgitopper import AuthError, CommandError, Service, SourceError, StepError
@@ -79,10 +80,11 @@ def _judge(store: SharedStore, wants: Collection[ObjectID], limit: int) -> Calla
     """Return what refuses a pack in which one of `wants` has more than `limit` bytes."""
 
     def judge(pack: Pack) -> None:
-        for oid in wants:
-            if oid in pack and (size := size_in(pack, oid)) > limit:
-                store.refuse(oid, size)
-                raise TooLarge(oid, size, limit)
+        with OpenPack.reading(pack) as opened:
+            for oid in wants:
+                if oid in pack and (size := opened.size(oid)) > limit:
+                    store.refuse(oid, size)
+                    raise TooLarge(oid, size, limit)
 
     return judge
 

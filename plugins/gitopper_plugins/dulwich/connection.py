@@ -101,7 +101,8 @@ class Connection:
         """Send a request, and return the answer once its headers are here."""
         self.used = True
         everything = {"Host": self.origin.netloc, **HEADERS, **self.extra, **headers}
-        self.client.request(method, self.prefix + target, body=body, headers=everything)
+        with self.channel.together():
+            self.client.request(method, self.prefix + target, body=body, headers=everything)
         return self.client.getresponse()
 
     def close(self) -> None:

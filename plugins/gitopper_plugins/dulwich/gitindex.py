@@ -120,11 +120,11 @@ def present_entries(index: bytes) -> Iterator[IndexEntry]:
         raise ValueError(f"index of version {version}")
     position = 12
     for _ in range(count):
-        flags = int.from_bytes(index[position + 60 : position + 62], "big")
-        start = position + (64 if flags & _EXTENDED else 62)
-        length = flags & 0xFFF
+        high = index[position + 60]  # of the flags: the rest of them is the length of the name
+        extended, length = high & _EXTENDED >> 8, (high & 0x0F) << 8 | index[position + 61]
+        start = position + (64 if extended else 62)
         end = start + length if length < 0xFFF else index.index(b"\0", start)
         following = position + (end - position) // 8 * 8 + 8
-        if not flags & _EXTENDED:
+        if not extended:
             yield IndexEntry(index[start:end], index[position:following])
         position = following

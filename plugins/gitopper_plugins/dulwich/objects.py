@@ -18,13 +18,14 @@ from typing import Any, TypeVar
 from attrs import define, field, frozen
 from dulwich.errors import ChecksumMismatch
 from dulwich.object_store import DiskObjectStore
-from dulwich.objects import ObjectID, RawObjectID, hex_to_sha, sha_to_hex
-from dulwich.pack import Pack, PackFileDisappeared, UnresolvedDeltas, apply_delta
+from dulwich.objects import ObjectID, hex_to_sha, sha_to_hex
+from dulwich.pack import Pack, PackFileDisappeared, UnresolvedDeltas
 
-from gitopper_plugins.dulwich.packentry import DamagedError, EndlessError, Link, chain
+from gitopper_plugins.dulwich.openpack import OpenPack
+from gitopper_plugins.dulwich.packentry import DamagedError, EndlessError, Link
 from libgitopper import CheckoutError, Limits
 
-__all__ = ["BLOB", "COMMIT", "MAX_ENTRIES", "TAG", "TREE", "Entry", "Objects", "TooLarge", "size_in"]
+__all__ = ["BLOB", "COMMIT", "MAX_ENTRIES", "TAG", "TREE", "Entry", "Objects", "TooLarge"]
 
 COMMIT, TREE, BLOB, TAG = 1, 2, 3, 4
 _KINDS = {COMMIT: "commit", TREE: "tree", BLOB: "blob", TAG: "tag"}
@@ -98,7 +99,7 @@ class Objects:
     _store: DiskObjectStore = field(init=False)
     _packs: Sequence[Pack] = field(init=False, default=())
     """As of the last look into the directory."""
-    _recent: tuple[Pack, ...] = field(init=False, default=())
+    _recent: OpenPack | None = field(init=False, default=None)
     """The pack that had what was read last."""
     _trees: dict[ObjectID, list[Entry]] = field(init=False, factory=dict)
     """Trees that were read last, as each service of an upstream begins at the same one."""
@@ -114,7 +115,8 @@ class Objects:
     def close(self) -> None:
         """Release the open files; reading opens them again."""
         with self._lock:
-            self._packs = self._recent = ()
+            self._packs = ()
+            self._turn_to(None)
             self._trees.clear()
             self._roots.clear()
             self._lists.clear()
@@ -161,44 +163,53 @@ class Objects:
             ) from exc
 
     def _find(self, oid: ObjectID, kind: int, limit: int) -> bytes | None:
-        pack, offset = self._place_of(oid)
-        if pack is None:
+        opened, offset = self._place_of(oid)
+        if opened is None:
             found, data = self._store.get_raw(oid)  # somebody wrote it here: it was not sent
             if found == kind and len(data) > limit:
                 raise TooLarge(oid, len(data), limit)
             return data if found == kind else None
-        links = _chain(pack, offset)
+        links = opened.links(offset)
         if links[-1].kind != kind:
             return None
         _check_bounds(oid, links, limit)
         if len(links) > 1 and sum(link.packed + link.size for link in links) <= _LIGHT_BYTES:
-            data = pack.get_raw(hex_to_sha(oid))[1]
+            data = opened.pack.get_raw(hex_to_sha(oid))[1]
         else:
-            data = _resolved(pack, links)
+            data = opened.resolved(links)
         # The index of a pack is what somebody says of it; the id is what was asked for, and signed.
         if not has_id(oid, kind, data):
             raise DamagedError("its content is not that of its id")
         return data
 
     def _size(self, oid: ObjectID) -> int:
-        pack, offset = self._place_of(oid)
-        return len(self._store.get_raw(oid)[1]) if pack is None else _chain(pack, offset)[0].size
+        opened, offset = self._place_of(oid)
+        return len(self._store.get_raw(oid)[1]) if opened is None else opened.links(offset)[0].size
 
-    def _place_of(self, oid: ObjectID) -> tuple[Pack | None, int]:
+    def _place_of(self, oid: ObjectID) -> tuple[OpenPack | None, int]:
         """The pack that has `oid`, and where; looked for again when those that are known have not."""
         sha = hex_to_sha(oid)
         for look_again in (True, False):
-            for pack in (*self._recent, *self._packs):
+            # What is read together mostly came together.
+            recent = (self._recent.pack,) if self._recent else ()
+            for pack in (*recent, *self._packs):
                 try:
                     offset = pack.index.object_offset(sha)
                 except KeyError:
                     continue
-                # What is read together mostly came together.
-                self._recent = (pack,)
-                return pack, offset
+                return self._turn_to(pack), offset
             if look_again:
                 self.refresh()
         return None, 0
+
+    def _turn_to(self, pack: Pack | None) -> OpenPack | None:
+        """Have `pack`, and no other, open for reading."""
+        if self._recent and self._recent.pack is not pack:
+            self._recent.close()
+            self._recent = None
+        if pack is not None and self._recent is None:
+            self._recent = OpenPack.of(pack)
+        return self._recent
 
     def read(self, oid: ObjectID, kind: int, limit: int | None = None) -> bytes:
         """The content of an object; see `find`.
@@ -321,8 +332,10 @@ class Objects:
         """See the packs that came, and let go of those that went."""
         with self._lock:
             self._packs = self._store.packs
-            here = set(map(id, self._packs))  # to compare packs is to open them, and one may be gone
-            self._recent = tuple(pack for pack in self._recent if id(pack) in here)
+            recent = self._recent
+            # By identity: to compare packs is to open them, and one may be gone.
+            if recent and not any(pack is recent.pack for pack in self._packs):
+                self._turn_to(None)
 
     def _afresh(self, look: Callable[[], T], *, first: bool = True) -> T:
         """Look, and once more when `git gc` takes a pack away meanwhile; `first` look for new packs."""
@@ -342,20 +355,6 @@ def has_id(oid: ObjectID, kind: int, data: bytes) -> bool:
     return digest.hexdigest().encode() == oid
 
 
-def size_in(pack: Pack, oid: ObjectID) -> int:
-    """How many bytes an object of `pack` has, without reading it.
-
-    Raises:
-        DamagedError: the pack is not sound.
-        KeyError: it does not have the object.
-    """
-    return _chain(pack, pack.index.object_offset(hex_to_sha(oid)))[0].size
-
-
-def _chain(pack: Pack, offset: int) -> Sequence[Link]:
-    return chain(pack.data.path, offset, lambda base: pack.index.object_offset(RawObjectID(base)))
-
-
 def _check_bounds(oid: ObjectID, links: Sequence[Link], limit: int) -> None:
     if links[0].size > limit:
         raise TooLarge(oid, links[0].size, limit)
@@ -365,19 +364,6 @@ def _check_bounds(oid: ObjectID, links: Sequence[Link], limit: int) -> None:
     if longest > limit or max(sizes) > 2 * limit or sum(sizes) > _MOST_WORK * limit:
         why = f"object {oid.decode()} is packed in a way that takes too much to unpack"
         raise CheckoutError(why, retryable=False)
-
-
-def _resolved(pack: Pack, links: Sequence[Link]) -> bytes:
-    """Read the base, and apply the deltas: never more than one of them is in memory."""
-    *deltas, base = (link.offset for link in links)
-    data = _unpacked(pack, base)
-    for offset in reversed(deltas):
-        data = b"".join(apply_delta(data, _unpacked(pack, offset)))
-    return data
-
-
-def _unpacked(pack: Pack, offset: int) -> bytes:
-    return b"".join(pack.data.get_unpacked_object_at(offset).decomp_chunks)
 
 
 def _headers(commit: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -14,7 +14,6 @@ import errno
 import hashlib
 import itertools
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 from attrs import define, field, frozen
 from dulwich.objects import ObjectID
 
+from gitopper_plugins._mountinfo import points_below
 from gitopper_plugins.dulwich.tree import DIRECTORY, MAX_DEPTH, MAX_ITEMS, kind_of
 
 __all__ = [
@@ -233,11 +233,4 @@ def mount_points(top: int) -> set[str]:
     Where `local` is a symlink, whoever mounts something below it mounts it in the release; and a plain
     bind mount shares with the release what is mounted below it, as under systemd.
     """
-    here = os.readlink(f"/proc/self/fd/{top}") + "/"
-    found = set()
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        escaped = line.split(b" ", 5)[4]
-        point = os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), escaped))
-        if point.startswith(here):
-            found.add(point.removeprefix(here))
-    return found
+    return points_below(os.readlink(f"/proc/self/fd/{top}"))

@@ -23,6 +23,7 @@ __all__ = [
     "chain",
     "parse",
     "result_size",
+    "unpacked",
     "weight",
 ]
 
@@ -33,7 +34,7 @@ MAX_LINKS = 4095
 _MAX_DIGITS = 10
 """Of a number of variable length: seven bits each, so 1 ZiB."""
 _HEADER_BYTES, _TRAILER_BYTES = 12, 20
-_PIECE_BYTES = 4096
+_PIECE_BYTES, _READ_BYTES = 4096, 64 * 1024
 
 
 class DamagedError(Exception):
@@ -135,39 +136,60 @@ class Link:
     offset: int
     kind: int
     """As `Head.kind`."""
+    packed_at: int
+    """As `Head.packed_at`."""
     packed: int
     """Unpacked size of what the entry holds, in bytes."""
     size: int
     """Of the object that it stands for, in bytes."""
 
 
-def chain(path: str | os.PathLike[str], offset: int, offset_of: Callable[[bytes], int]) -> list[Link]:
-    """The entries that it takes to read the one at `offset` of the pack at `path`: that one first.
+def chain(descriptor: int, offset: int, offset_of: Callable[[bytes], int]) -> list[Link]:
+    """The entries that it takes to read the one at `offset` of a pack: that one first.
 
     Args:
-        path: the pack.
+        descriptor: the pack, open for reading.
         offset: where the entry begins.
         offset_of: tells where an object begins, by its binary id; KeyError for one that is not there.
 
     Raises:
         DamagedError: a base is missing, or something is no entry.
         EndlessError: there are too many.
-        FileNotFoundError: the pack is gone.
     """
     links: list[Link] = []
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        while len(links) <= MAX_LINKS:
-            raw = os.pread(descriptor, WINDOW_BYTES, offset)
-            head = parse(raw)
-            size = result_size(raw[head.packed_at :]) if head.is_delta else head.size
-            links.append(Link(offset, head.kind, head.size, size))
-            if not head.is_delta:
-                return links
-            offset = _base_of(head, offset, offset_of)
-    finally:
-        os.close(descriptor)
+    while len(links) <= MAX_LINKS:
+        raw = os.pread(descriptor, WINDOW_BYTES, offset)
+        head = parse(raw)
+        size = result_size(raw[head.packed_at :]) if head.is_delta else head.size
+        links.append(Link(offset, head.kind, head.packed_at, head.size, size))
+        if not head.is_delta:
+            return links
+        offset = _base_of(head, offset, offset_of)
     raise EndlessError(f"it takes more than {MAX_LINKS} deltas")
+
+
+def unpacked(descriptor: int, link: Link) -> bytes:
+    """What the entry of `link` holds: an object or a delta; never more than its head says.
+
+    Raises:
+        DamagedError: it is not as long as that.
+        zlib.error: it is not packed by zlib.
+    """
+    inflate, pieces = zlib.decompressobj(), []
+    at, left = link.offset + link.packed_at, link.packed
+    while not inflate.eof:
+        # What does not shrink grows by a few bytes: most entries are read at once, and little beyond them.
+        raw = os.pread(descriptor, min(left + WINDOW_BYTES, _READ_BYTES), at)
+        if not raw:
+            raise DamagedError("an entry ends early")
+        piece = inflate.decompress(raw, left + 1)
+        pieces.append(piece)
+        at, left = at + len(raw), left - len(piece)
+        if left < 0:
+            raise DamagedError("an entry is larger than it says")
+    if left:
+        raise DamagedError("an entry is smaller than it says")
+    return b"".join(pieces)
 
 
 def _base_of(head: Head, offset: int, offset_of: Callable[[bytes], int]) -> int:

@@ -9,11 +9,11 @@ stays. Until then they are one file with two names.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 
 from attrs import frozen
@@ -55,7 +55,7 @@ class WorkTree:
         """The work tree of the release `release_id` of `service`."""
         return cls(store=store, release=service.releases / release_id)
 
-    @property
+    @functools.cached_property
     def admin(self) -> Path:
         """Its directory in the store. Two services with equal releases have one each."""
         return self.store / "worktrees" / f"{self.release.name}{_suffix(self.release.parent)}"
@@ -149,7 +149,8 @@ def _outside(objects: Objects, service: Service, revision: str) -> Iterator[Inde
     waiting = [(b"", objects.tree_of(ObjectID(revision.encode())))]
     while waiting:
         prefix, tree = waiting.pop()
-        for path, (directory, entry) in objects.listed(tree, prefix, partial(_listed, prefix)).items():
+        listed = objects.listed(tree, prefix, functools.partial(_listed, prefix))
+        for path, (directory, entry) in listed.items():
             if path in mapped:
                 continue
             if directory is not None and path in parents:
