@@ -33,7 +33,18 @@ def main() -> None:
     linecache.clearcache()  # attrs keeps the source of what it generates there, 0.6 MB, for debuggers
     gc.freeze()  # it is there to stay: no later collection has to go through it
     gc.enable()
+    _reap()
     run(prog_name="gitopperd")
+
+
+def _reap() -> None:
+    """Take leave of what this process started before it began anew: it is their parent still.
+
+    They ended when the sockets to them were closed, long before the daemon was loaded.
+    """
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _share_arenas() -> None:

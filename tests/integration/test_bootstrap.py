@@ -296,6 +296,16 @@ def test_options_that_make_no_sense_are_told(tmp_path: Path, options: list[str],
     assert "word" not in done.stderr.replace("password", "")
 
 
+def states_of_children(pid: int) -> list[str]:
+    """The states of the processes that `pid` is the parent of, as ``S`` and ``Z``; see proc_pid_stat(5)."""
+    children = [
+        child
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+    return [Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2][0] for child in children]
+
+
 def test_a_host_that_had_to_wait_answers_as_its_first_configuration_wants(site: Site, boot: Booted) -> None:
     both = make_certificate(site.home)
     api = f'[api]\ncertificate = "{both}"\nkey = "{both}"\n'
@@ -311,6 +321,7 @@ def test_a_host_that_had_to_wait_answers_as_its_first_configuration_wants(site: 
         boot.wait_for("web", "OK", first)
         assert boot.process.poll() is None
         assert boot.process.pid == process
+        assert "Z" not in states_of_children(process), "what it started before is a zombie"
 
 
 def test_a_configuration_may_bring_the_public_files_that_it_names(site: Site, boot: Booted) -> None:

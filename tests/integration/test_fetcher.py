@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from attrs import define, field
 
-from gitopper_plugins.dulwich import DulwichPlugin, fetcher
+from gitopper_plugins.dulwich import DulwichPlugin, fetcher, readers
 from libgitopper import (
     AuthError,
     CheckoutRequest,
@@ -187,7 +187,7 @@ def test_ssh_with_a_key_that_only_root_can_read_and_roots_known_hosts(
     (home / ".ssh" / "known_hosts").write_text((tmp_path / "ssh" / "known_hosts").read_text())
     root = pwd.getpwuid(0)
     entry = pwd.struct_passwd((*root[:5], str(home), root[6]))
-    monkeypatch.setattr(fetcher.pwd, "getpwuid", lambda _: entry)
+    monkeypatch.setattr(readers.pwd, "getpwuid", lambda _: entry)
     client.credentials = Credentials(ssh_key=ssh.key)
     follow(client, upstream, ssh.url(upstream.path))
     (pid,) = client.pids()

@@ -98,13 +98,25 @@ def test_what_is_known_of_a_freeze_survives_a_restart(site: Site, how: signal.Si
     site.configure("web")
     with site.daemon as daemon:
         daemon.wait_for("web", "OK", first)
-        shown = daemon.post("/state/freeze/web?reason=upgrade&for=6s")
+        shown = daemon.post("/state/freeze/web?reason=upgrade&for=1h")
         daemon.restart(how)
-        second = site.commit(text="two")
+        site.commit(text="two")
         daemon.wait_for("web", "FREEZE", first)
         [listed] = daemon.get("/list/services")["services"]
         assert listed | {"change": ""} == shown | {"change": ""}
+
+
+def test_a_freeze_ends_in_its_time_also_after_a_restart(site: Site) -> None:
+    first = site.commit(text="one")
+    site.configure("web", interval="1h")
+    with site.daemon as daemon:
+        daemon.wait_for("web", "OK", first)
+        daemon.post("/state/freeze/web?for=6s")
+        second = site.commit(text="two")
+        daemon.restart(signal.SIGTERM)
         daemon.wait_for("web", "OK", second)
+        assert [e["action"] for e in daemon.get("/audit?service=web")["audit"]] == ["expiry", "freeze"]
+        assert site.reloads() == [first, second]
 
 
 def test_the_last_word_counts(site: Site) -> None:

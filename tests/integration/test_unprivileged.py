@@ -31,9 +31,9 @@ from dulwich.objects import ObjectID
 from gitopper_plugins.dulwich import indexing, sandbox, syscallfilter, unprivileged
 from gitopper_plugins.dulwich.channel import Channel, Deadline
 from gitopper_plugins.dulwich.failures import DeniedError, GarbledError, UnusableError
-from gitopper_plugins.dulwich.fetcher import _Theirs
 from gitopper_plugins.dulwich.frames import Conversation, GoneError
 from gitopper_plugins.dulwich.protocol import Haves
+from gitopper_plugins.dulwich.readers import Theirs
 from tests.support import rawpack as raw
 from tests.support.gitserver import HttpServer, ssh_server
 from tests.support.namespace import fork
@@ -69,16 +69,16 @@ class Serving:
             assert not thread.is_alive()
 
     @contextlib.contextmanager
-    def exchange(self, upstream: str, **shown: str | None) -> Iterator[_Theirs]:
+    def exchange(self, upstream: str, **shown: str | None) -> Iterator[Theirs]:
         with self.conversation() as line:
             theirs = self.begin(line, upstream, **shown)
             yield theirs
             theirs.end()
 
     @staticmethod
-    def begin(line: Conversation, upstream: str, **shown: str | None) -> _Theirs:
+    def begin(line: Conversation, upstream: str, **shown: str | None) -> Theirs:
         line.tell_later(do="open", upstream=upstream, seconds=SECONDS, **shown)
-        return _Theirs(line)
+        return Theirs(line)
 
     def index(self, pack: Path, *, alone: bool, memory: int = MEMORY_BYTES) -> bytes | dict[str, object]:
         """What it says to `pack`: an index, or a message."""
@@ -446,7 +446,7 @@ def test_it_serves_until_the_daemon_hangs_up(
             socket.send_fds(fetcher.control, [b"."], [theirs.fileno()])
         line = Conversation(Channel(ours, Deadline.after(SECONDS)))
         line.tell(do="open", upstream=server.url(), seconds=SECONDS)
-        assert _Theirs(line).offer({"main"}, {}).tips
+        assert Theirs(line).offer({"main"}, {}).tips
         line.close()
         fetcher.control.shutdown(socket.SHUT_RDWR)
         assert fetcher.code() == 0

@@ -22,7 +22,7 @@ from dulwich.objects import ObjectID
 from gitopper_plugins.dulwich import fetcher, syscallfilter
 from gitopper_plugins.dulwich.channel import Channel, Deadline
 from gitopper_plugins.dulwich.failures import DeniedError, GarbledError, RefusedError, UnusableError
-from gitopper_plugins.dulwich.fetcher import Fetcher, _Aside, _pieces, _Theirs
+from gitopper_plugins.dulwich.fetcher import Fetcher
 from gitopper_plugins.dulwich.frames import MOST_BYTES, PIECE_BYTES, Conversation, GoneError
 from gitopper_plugins.dulwich.http import HttpTransport
 from gitopper_plugins.dulwich.indexing import index_pack
@@ -31,6 +31,7 @@ from gitopper_plugins.dulwich.objects import BLOB, Objects
 from gitopper_plugins.dulwich.packindex import write_checked
 from gitopper_plugins.dulwich.packs import receive
 from gitopper_plugins.dulwich.protocol import Haves
+from gitopper_plugins.dulwich.readers import Aside, Theirs, _pieces
 from libgitopper import CheckoutError, Credentials, spawn
 from tests.support import rawpack as raw
 
@@ -131,7 +132,7 @@ def test_words_of_a_failure_are_fit_for_a_terminal(ends: Ends) -> None:
 def test_tips_that_were_not_asked_for_or_are_none_are_refused(ends: Ends, answer: object) -> None:
     ends.send(b"J", json.dumps(answer).encode())
     with pytest.raises(GoneError):
-        _Theirs(ends.ours).offer({"main"}, {"main": ObjectID(b"b" * 40)})
+        Theirs(ends.ours).offer({"main"}, {"main": ObjectID(b"b" * 40)})
 
 
 def indexed(directory: Path) -> tuple[Path, bytes]:
@@ -331,7 +332,7 @@ def test_a_conversation_that_ends_with_more_than_was_asked_is_none(simulate: Sim
         "_, (given,), _, _ = socket.recv_fds(line, 1, 1); line = socket.socket(fileno=given)\n"
         "line.send(b'J' + (2).to_bytes(4, 'big') + b'{}'); line.recv(1); time.sleep(60)"
     )
-    aside = _Aside(
+    aside = Aside(
         fetcher=simulate(HELLO + "line.send(b'{}')\n" + talk), upstream="http://x/y",
         transport=HttpTransport(upstream="http://x/y"),
     )  # fmt: skip
@@ -352,7 +353,7 @@ def test_a_want_for_further_commits_is_answered(ends: Ends) -> None:
     ends.send(b"D", b"PACK")
     ends.send(b"Z", b"")
     haves = Haves(near=(), far=lambda: [b"c" * 40])  # type: ignore[list-item, arg-type, return-value]
-    assert list(_Theirs(ends.ours).pack([], haves, without="blob:none")) == [b"PACK"]
+    assert list(Theirs(ends.ours).pack([], haves, without="blob:none")) == [b"PACK"]
     assert b"c" * 40 in ends.theirs.recv(4096)
 
 

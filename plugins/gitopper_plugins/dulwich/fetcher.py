@@ -1,7 +1,7 @@
-"""The daemon's side of the fetcher: a process as another account that reads what upstreams send.
+"""The fetcher: a process as another account that reads what upstreams send. How it is started, and ended.
 
-It gives us ids and packs, and we look at them as at what a stranger says. It has no way into our store, and
-gets no secret but the one that a session needs. See `unprivileged` for its own side.
+It has no way into our store, and gets no secret but the one that a session needs. See `readers` for what it
+is asked, and `unprivileged` for its own side.
 """
 
 from __future__ import annotations
@@ -10,34 +10,23 @@ import contextlib
 import json
 import logging
 import os
-import pwd
 import re
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from gitopper_plugins.dulwich.channel import Channel, Deadline
-from gitopper_plugins.dulwich.credentials import access
-from gitopper_plugins.dulwich.exchange import Exchange, InProcess, Offer, Reader
-from gitopper_plugins.dulwich.failures import GarbledError, UnusableError
+from gitopper_plugins.dulwich.failures import UnusableError
 from gitopper_plugins.dulwich.frames import Conversation, GoneError
-from gitopper_plugins.dulwich.indexing import memory_of, too_slow
-from gitopper_plugins.dulwich.packindex import write_checked
 from gitopper_plugins.dulwich.pkt import readable
-from gitopper_plugins.dulwich.protocol import Haves
-from gitopper_plugins.dulwich.transport import CommandTransport, Transport
-from libgitopper import Credentials, Limits, spawn
+from libgitopper import spawn
 
-if TYPE_CHECKING:
-    from dulwich.objects import ObjectID
-
-__all__ = ["Fetcher", "Fetchers"]
+__all__ = ["Fetcher", "cant"]
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +37,6 @@ GRACE_SECONDS = 5.0
 MOST_HELLO_BYTES = 4096
 MOST_LINES = 4
 """So many are kept for the next conversation; each is a thread of the fetcher."""
-_ID = re.compile(r"[0-9a-f]{40}")
 # What it needs to find its way. No more: our environment may hold what is not for it.
 _ENVIRONMENT = re.compile(
     r"PATH|LANG|LC_\w+|TZ|(?:https?|no|all)_proxy|SSL_CERT_(?:FILE|DIR)|GIT_SSH_COMMAND|RES_OPTIONS|LOCALDOMAIN",
@@ -98,9 +86,9 @@ class _Process:
                     said.seek(0)
                     words = said.read(64 * 1024).decode(errors="replace").strip().rpartition("\n")[2]
                     why = readable(words) or f"exit code {process.returncode}"
-                    raise _cant(account, f"its process does not start: {why}")
+                    raise cant(account, f"its process does not start: {why}")
             if "refused" in hello:
-                raise _cant(account, readable(str(hello["refused"])))
+                raise cant(account, readable(str(hello["refused"])))
             _tell_missing(account, hello.get("missing"), told)
             return cls(account, process.pid, ours, process, stack.pop_all())
 
@@ -151,13 +139,14 @@ def _hello(control: socket.socket, account: str) -> dict[str, Any] | None:
     try:
         hello = json.loads(control.recv(MOST_HELLO_BYTES) or "null")
     except TimeoutError:
-        raise _cant(account, f"its process is not ready within {START_SECONDS:g} s") from None
+        raise cant(account, f"its process is not ready within {START_SECONDS:g} s") from None
     except (OSError, ValueError):
         return None
     return hello if isinstance(hello, dict) else None
 
 
-def _cant(account: str, why: str) -> UnusableError:
+def cant(account: str, why: str) -> UnusableError:
+    """The error of a fetcher that there can't be."""
     remedy = (
         "see `fetch_user`; with root there, nothing stands between a hole in what fetches and this host"
     )
@@ -255,173 +244,3 @@ class Fetcher:
 
 def _now() -> float:
     return Deadline.after(0).at
-
-
-@define(eq=False)
-class Fetchers:
-    """The fetchers of this process, by account."""
-
-    _fetchers: dict[tuple[str, bool], Fetcher] = field(factory=dict)
-    _lock: threading.Lock = field(factory=threading.Lock)
-
-    def reader(self, account: str | None, upstream: str, transport: Transport) -> Reader:
-        """Who reads what `upstream` sends: this process when `account` is its own, or None.
-
-        Raises:
-            UnusableError: there is no such account.
-        """
-        if account is None or os.geteuid() != 0:
-            return InProcess(transport)
-        # Those who need no other program don't pay for what starts one.
-        key = account, isinstance(transport, CommandTransport) and transport.ssh is not None
-        with self._lock:
-            fetcher = self._fetchers.get(key)
-            if fetcher is None:
-                if _is_ourselves(account):
-                    return InProcess(transport)
-                fetcher = self._fetchers[key] = Fetcher(*key)
-        return _Aside(fetcher=fetcher, upstream=upstream, transport=transport)
-
-    def close(self) -> None:
-        """End them; they can be used again."""
-        with self._lock:
-            fetchers = list(self._fetchers.values())
-        for fetcher in fetchers:
-            fetcher.close()
-
-
-def _is_ourselves(account: str) -> bool:
-    try:
-        return pwd.getpwnam(account).pw_uid == os.geteuid()
-    except KeyError:
-        raise _cant(account, "there is no such account on this host") from None
-
-
-@frozen(kw_only=True)
-class _Aside:
-    """A `Reader`: the fetcher reads."""
-
-    fetcher: Fetcher
-    upstream: str
-    transport: Transport
-
-    @contextlib.contextmanager
-    def exchange(self, credentials: Credentials, deadline: Deadline) -> Iterator[Exchange]:
-        """See `Reader`. A repository of this host is read by git, as who has a right to it."""
-        if isinstance(self.transport, CommandTransport) and self.transport.ssh is None:
-            with InProcess(self.transport).exchange(credentials, deadline) as exchange:
-                yield exchange
-            return
-        shown = _shown(credentials, self.transport)
-        with self.fetcher.conversation(deadline) as line:
-            line.tell_later(do="open", upstream=self.upstream, seconds=deadline.remaining(), **shown)
-            theirs = _Theirs(line)
-            yield theirs
-            theirs.end()
-
-    def index(self, pack: Path, limits: Limits, timeout_seconds: float) -> None:
-        """See `Reader`. A large pack is for a process of its own, which goes with all its memory."""
-        pack.chmod(0o644)  # it lies where nobody else gets; but this one gets it handed in
-        if not self._index(self.fetcher, pack, limits, timeout_seconds, alone=False):
-            large = Fetcher(self.fetcher.account, programs=True, memory_bytes=memory_of(limits))
-            with contextlib.closing(large):
-                try:
-                    self._index(large, pack, limits, timeout_seconds, alone=True)
-                except TimeoutError as exc:
-                    raise GarbledError(f"the pack can't be indexed: {too_slow(timeout_seconds)}") from exc
-
-    def _index(
-        self, fetcher: Fetcher, pack: Path, limits: Limits, timeout_seconds: float, *, alone: bool
-    ) -> bool:
-        with (
-            pack.open("rb") as file,
-            fetcher.conversation(Deadline.after(timeout_seconds), file.fileno()) as line,
-        ):
-            line.tell(do="index", alone=alone, seconds=timeout_seconds, memory=memory_of(limits))
-            answer = line.listen()
-            first = next(answer, b"")
-            if isinstance(first, dict):
-                return False
-            write_checked(pack, _pieces(first, answer))
-        return True
-
-
-def _pieces(first: bytes, others: Iterator[bytes | dict[str, Any]]) -> Iterator[bytes]:
-    yield first
-    for piece in others:
-        if isinstance(piece, dict):
-            raise GoneError("it makes no sense")
-        yield piece
-
-
-def _shown(credentials: Credentials, transport: Transport) -> dict[str, str | None]:
-    """What the fetcher may know: of files that only root can read, what is in them."""
-    ours = access(credentials)
-    shown = {"authorization": ours.authorization, "user": ours.user}
-    if isinstance(transport, CommandTransport):
-        home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
-        known = home / ".ssh" / "known_hosts"
-        shown["ssh_key"] = _text(Path(ours.ssh_key)) if ours.ssh_key else None
-        with contextlib.suppress(OSError):
-            shown["known_hosts"] = _text(known)
-    return shown
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="surrogateescape")
-
-
-@define
-class _Theirs:
-    """An `Exchange` that the fetcher carries out."""
-
-    line: Conversation
-    _over: bool = False
-
-    def end(self) -> None:
-        """End it, where its last answer was not the end of it.
-
-        Raises:
-            GoneError: there is more to it.
-        """
-        if self._over:
-            return
-        self.line.tell(do="end")
-        self._hear_the_end()
-
-    def _hear_the_end(self) -> None:
-        for _ in self.line.listen():
-            raise GoneError("it says more than it was asked")
-        self._over = True
-
-    def offer(self, branches: Collection[str], known: Mapping[str, ObjectID]) -> Offer:
-        shown = {branch: oid.decode() for branch, oid in known.items()}
-        self.line.tell(do="offer", branches=sorted(branches), known=shown)
-        answer = self.line.hear()
-        tips, filters = answer.get("tips"), answer.get("filters")
-        if not isinstance(tips, dict) or not isinstance(filters, bool):
-            raise GoneError("it makes no sense")
-        for branch, oid in tips.items():
-            if branch not in branches or not isinstance(oid, str) or not _ID.fullmatch(oid):
-                raise GoneError("it tells of what it was not asked for")
-        if answer.get("over") is not (tips == shown):
-            raise GoneError("it makes no sense")
-        if tips == shown:
-            self._hear_the_end()
-        return Offer(tips={branch: oid.encode() for branch, oid in tips.items()}, filters=filters)
-
-    def pack(
-        self, wants: Collection[ObjectID], haves: Haves, *, without: str = "", last: bool = False
-    ) -> Iterator[bytes]:
-        asked = {"wants": _joined(wants), "haves": _joined(haves.near), "without": without}
-        self.line.tell(do="pack", last=last, **asked)
-        for piece in self.line.listen():
-            if isinstance(piece, bytes):
-                yield piece
-            else:
-                self.line.tell(haves=_joined(haves.far()))
-        self._over = last
-
-
-def _joined(oids: Collection[ObjectID]) -> str:
-    return b" ".join(oids).decode()

@@ -12,9 +12,9 @@ from gitopper_plugins.dulwich.access import without_userinfo
 from gitopper_plugins.dulwich.checkout import checkout
 from gitopper_plugins.dulwich.drift import Looks, drift
 from gitopper_plugins.dulwich.fetch import fetch, open_offline
-from gitopper_plugins.dulwich.fetcher import Fetchers
 from gitopper_plugins.dulwich.layout import store_path
 from gitopper_plugins.dulwich.objects import Objects
+from gitopper_plugins.dulwich.readers import Fetchers
 from gitopper_plugins.dulwich.store import SharedStore, View
 from gitopper_plugins.dulwich.ways import transport_for
 from libgitopper import CheckoutRequest, Drift, DriftRequest, FetchRequest, Release, Store, hookimpl

@@ -15,11 +15,11 @@ from gitopper_plugins.dulwich import ancestry, history, layout
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.compare import compare, described
 from gitopper_plugins.dulwich.exchange import Reader
-from gitopper_plugins.dulwich.fetcher import Fetchers
 from gitopper_plugins.dulwich.gathering import Gathering
 from gitopper_plugins.dulwich.objects import COMMIT, TREE, Entry, Objects
 from gitopper_plugins.dulwich.packs import SCRATCH, drop_damaged, drop_halves
 from gitopper_plugins.dulwich.patch import patch_of
+from gitopper_plugins.dulwich.readers import Fetchers
 from gitopper_plugins.dulwich.releases import discard
 from gitopper_plugins.dulwich.scratch import hold, sweep
 from gitopper_plugins.dulwich.transport import Transport
