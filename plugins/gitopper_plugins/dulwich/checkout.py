@@ -103,7 +103,7 @@ def _owner(service: Service) -> _Owner | None:
 
 
 def _is_at(tree: WorkTree, revision: str) -> bool:
-    return tree.release.is_dir() and tree.linked() and tree.head() == revision
+    return tree.head() == revision and tree.linked() and tree.release.is_dir()
 
 
 @frozen

@@ -43,7 +43,8 @@ _KEPT_TREES, _KEPT_ENTRIES = 512, 8192
 """How many trees are kept in memory, and how many entries of them; some 200 bytes each."""
 _KEPT_ROOTS = 64
 """Of how many commits it is kept which tree is theirs."""
-_KEPT_LISTS = 4
+_KEPT_LISTS = 8
+"""How many of what was made of trees are kept: those that all services begin at are used again and again."""
 MAX_ENTRIES = 200_000
 """How many entries of one directory are read."""
 _MOST_BYTES = {COMMIT: 1 << 20, TREE: 64 << 20, TAG: 1 << 20, BLOB: Limits().file_bytes}
@@ -286,7 +287,8 @@ class Objects:
     ) -> Mapping[bytes, T]:
         """What `make` makes of the entries of a tree at `prefix`: always the same, so it is kept."""
         with self._lock:
-            known = self._lists.get((tree, prefix))
+            if known := self._lists.pop((tree, prefix), None):
+                self._lists[tree, prefix] = known  # what was used last goes last
         if known is None:
             known = make(self.entries(tree))
             if len(known) <= _KEPT_ENTRIES:
