@@ -44,7 +44,7 @@ _KEPT_TREES, _KEPT_ENTRIES = 512, 8192
 _KEPT_ROOTS = 64
 """Of how many commits it is kept which tree is theirs."""
 _KEPT_LISTS = 8
-"""How many of what was made of trees are kept: those that all services begin at are used again and again."""
+"""How many of what was made of trees are kept: those at which all services begin are used all the time."""
 MAX_ENTRIES = 200_000
 """How many entries of one directory are read."""
 _MOST_BYTES = {COMMIT: 1 << 20, TREE: 64 << 20, TAG: 1 << 20, BLOB: Limits().file_bytes}
