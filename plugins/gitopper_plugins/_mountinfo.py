@@ -69,11 +69,10 @@ def points_below(directory: str) -> set[str]:
     It is asked for each service, and hosts may have a thousand mounts: the table is searched first.
     """
     table = Path("/proc/self/mountinfo").read_bytes()
-    above = os.fsencode(directory) + b"/"
-    if b" " + _escape(above) not in table:
+    start = f"{directory}/"
+    if b" " + _escape(os.fsencode(start)) not in table:
         return set()
     points = (line.split(b" ", 5)[4] for line in table.split(b"\n") if line)
-    start = os.fsdecode(above)
     return {path.removeprefix(start) for path in map(_unescape, points) if path.startswith(start)}
 
 
