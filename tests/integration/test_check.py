@@ -10,6 +10,7 @@ import pwd
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from tests.support.namespace import enter_mount_namespace, in_child, in_mount_na
 from tests.support.ordinary import NOBODY, as_ordinary_user, become_nobody, without_namespaces
 
 NEW = {"web/conf": "new\n"}
-CPU_LIMIT_SECONDS = 0.12
+TIMES_AN_INTERPRETER = 4.0
+"""What a check may cost at most, beside starting Python with what it loads of the standard library."""
 
 
 @pytest.fixture
@@ -151,20 +153,29 @@ class Cases:
         else:
             site.check(release, 'cat "$GITOPPER_RELEASE"/web/conf')
 
-    def test_it_costs_little(self, place: Path) -> None:
+    def test_it_costs_little_more_than_the_interpreter_that_it_starts(self, place: Path) -> None:
+        """Side by side, the least of five runs each: other work on the machine can only add to it."""
         site, release = mapped(place)
-        request = site.request(release, ("true",))
-        spent = []
-        for _ in range(5):
-            before = cpu_seconds()
-            ask(request)
-            spent.append(cpu_seconds() - before)
-        assert min(spent) < CPU_LIMIT_SECONDS
+        checking = partial(ask, site.request(release, ("true",)))
+        loading = partial(subprocess.run, (sys.executable, "-I", "-c", STARTING), check=True)
+        turns = [(cpu_seconds(checking), cpu_seconds(loading)) for _ in range(5)]
+        ours, needed = (min(costs) for costs in zip(*turns, strict=True))
+        assert ours <= TIMES_AN_INTERPRETER * needed
 
 
-def cpu_seconds() -> float:
-    uses = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(use.ru_utime + use.ru_stime for use in uses)
+STARTING = "import ctypes, json, pathlib, signal"
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """Return what `work` costs in this process and in those that it starts."""
+
+    def so_far() -> float:
+        uses = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return sum(use.ru_utime + use.ru_stime for use in uses)
+
+    before = so_far()
+    work()
+    return so_far() - before
 
 
 def in_group(user: str) -> set[int]:
