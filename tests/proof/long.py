@@ -114,7 +114,7 @@ class _Trial:
     def _measure(self, now: float) -> None:
         self._samples += 1
         pid = self.fleet.pid
-        for name, value in taken(pid).items():
+        for name, value in taken(pid, self.fleet.mount).items():
             self._note(name, now, value)
         (then, before), self._cpu = self._cpu, (now, cpu_seconds(pid))
         if now - then > self.every_seconds / 2:

@@ -22,6 +22,7 @@ CHUNK = 100
 SLOWER = 1.2
 """How much more CPU time the last `CHUNK` may take than the first."""
 DESCRIPTORS_MORE = 8
+DESCRIPTORS_OF_A_PACK = 8
 MEMORY_MORE_MB = 1.0
 PACKS_MOST = 30
 FILES_MOST = 120
@@ -55,11 +56,12 @@ def _fetch(one: Fleet, repository: Repository, count: int) -> dict[str, float]:
         _wait_for(head, tip)
         packs = max(packs, _packs(one))
     one.forget_requests()
-    now = taken(one.pid)
+    now = taken(one.pid, one.mount)
     return {
         "cpu": (cpu_seconds(one.pid) - before) / count,
         "packs": packs,
-        "descriptors": now["descriptors"] + now["descriptors of packs"] - 4 * _packs(one),
+        "descriptors": now["descriptors"],
+        "descriptors of each pack": now["descriptors of each pack"],
         "memory": now["memory"] / 1e6,
     }
 
@@ -90,10 +92,14 @@ def _row(chunks: Sequence[dict[str, float]], disk: dict[str, float], fetches: in
     packs, files = max(chunk["packs"] for chunk in chunks), disk["files of one store"]
     cpu = f"{first['cpu'] * 1000:.1f} then {last['cpu'] * 1000:.1f} ms of CPU"
     open_files = f"{usual['descriptors']:.0f} then {last['descriptors']:.0f} descriptors"
+    of_a_pack = max(chunk["descriptors of each pack"] for chunk in chunks)
     memory = f"{middle['memory']:.1f} then {last['memory']:.1f} MB"
     broken = {
         f"the last fetches take more than the first: {cpu}": timed and last["cpu"] > SLOWER * first["cpu"],
         open_files: last["descriptors"] > usual["descriptors"] + DESCRIPTORS_MORE,
+        f"{of_a_pack:.1f} descriptors of each pack; at most {DESCRIPTORS_OF_A_PACK} are right": (
+            of_a_pack > DESCRIPTORS_OF_A_PACK
+        ),
         memory: last["memory"] > middle["memory"] + MEMORY_MORE_MB,
         f"{packs:.0f} packs in the store; at most {PACKS_MOST} are right": packs > PACKS_MOST,
         f"{files:.0f} files in the store; at most {FILES_MOST} are right": files > FILES_MOST,

@@ -55,9 +55,9 @@ FIGURES: Mapping[str, Figure] = {
         why="pages of packs and programs that were read; the system takes them back when it needs them",
     ),
     "descriptors": Figure(unit="", share=0.0, more=8.0, why="connections that are open at that moment"),
-    "descriptors of packs": Figure(
-        unit="", share=0.2, more=40.0,
-        why="four for each pack, and a store has one to seventeen, from one time of merging to the next",
+    "descriptors of each pack": Figure(
+        unit="", share=0.1, more=0.4, most=8.0,
+        why="four for one that is open twice; packs come and go, and `packs of one store` has their number",
     ),
     "threads": Figure(
         unit="", share=0.0, more=8.0, most=304.0,

@@ -16,16 +16,17 @@ ASIDE = ("scratch-*", ".new-*", "*.lock", "tmp*", ".*.new", ".packed-refs-*", ".
 _RELEASE = re.compile(r"[0-9a-f]{16}")
 
 
-def taken(daemon: int) -> dict[str, float]:
-    """Return what the process `daemon` takes now, with all that it started."""
+def taken(daemon: int, mount: Path) -> dict[str, float]:
+    """Return what `daemon` takes now, with all that it started; its stores are below `mount`."""
     family = [daemon, *descendants(daemon)]
     open_files = list(_open_files(daemon))
     of_packs = sum("/objects/pack/" in path for path in open_files)
+    packs = sum(1 for _ in (mount / ".gitopper/stores").glob("*.git/objects/pack/*.pack"))
     return {
         "memory": sum(_pss_bytes(pid, "Anon") for pid in family),
         "mapped files": sum(_pss_bytes(pid, "File") for pid in family),
         "descriptors": len(open_files) - of_packs,
-        "descriptors of packs": of_packs,
+        "descriptors of each pack": of_packs / max(1, packs),
         "threads": sum(1 for _ in Path(f"/proc/{daemon}/task").iterdir()),
         "children": len(family) - 1,
         "mounts": Path(f"/proc/{daemon}/mountinfo").read_bytes().count(b"\n"),
