@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,8 +64,7 @@ def become_nobody() -> None:
     if os.geteuid() != 0:
         return
     enter_mount_namespace()
-    for needed in _needed():
-        _reveal(needed)
+    _reveal(_needed())
     mount_tmpfs(Path("/mnt"))
     Path("/mnt").chmod(0o777)
     os.setgroups([])
@@ -93,16 +94,19 @@ def _needed() -> Iterator[Path]:
     yield from (Path(package.__path__[0]) for package in (libgitopper, gitopper_plugins))
 
 
-def _reveal(path: Path) -> None:
-    """Let everybody reach `path`: a directory that keeps them out is replaced by one with just the way."""
-    for directory in reversed(path.parents):
-        if directory.stat().st_mode & 0o001:
-            continue
-        child = directory / path.relative_to(directory).parts[0]
-        is_directory = child.is_dir()
-        shown = mountapi.clone(child, recursive=True)
+def _reveal(paths: Iterable[Path]) -> None:
+    """Let everybody reach `paths`: what keeps them out is replaced by a directory with just the ways."""
+    ways = defaultdict(set)
+    for path in paths:
+        for directory in path.parents:
+            if not directory.stat().st_mode & 0o001:
+                ways[directory].add(directory / path.relative_to(directory).parts[0])
+    for directory in sorted(ways):  # from the top: what is below comes along with it
+        shown = [(child, mountapi.clone(child, recursive=True)) for child in sorted(ways[directory])]
         mount_tmpfs(directory)
         directory.chmod(0o755)
-        child.mkdir() if is_directory else child.touch()
-        mountapi.attach(shown, child)
-        os.close(shown)
+        for child, tree in shown:
+            is_directory = stat.S_ISDIR(os.fstat(tree).st_mode)
+            child.mkdir() if is_directory else child.touch()
+            mountapi.attach(tree, child)
+            os.close(tree)
