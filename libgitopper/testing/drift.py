@@ -21,8 +21,9 @@ from pathlib import Path
 
 import pytest
 
-from libgitopper import ChangeKind, Content, Drift, DriftRequest, FileChange, Release, Service, Store, run
-from libgitopper.testing.git import ENVIRONMENT, GIT_TIMEOUT_SECONDS, GitContract, Stage
+from libgitopper import ChangeKind, Content, Drift, DriftRequest, FileChange, Release, Service, Store
+from libgitopper.testing.git import GitContract, Stage
+from libgitopper.testing.upstream import git
 
 __all__ = ["ChangesContract", "DriftContract"]
 
@@ -242,12 +243,9 @@ def _applied(stage: Stage, revision: str, patch: bytes, scratch: Path) -> dict[s
     """Clone, apply `patch` to `revision`, and return what is below ``web`` then."""
     clone = scratch / "clone"
     (scratch / "patch").write_bytes(patch)
-    for argv in (
-        ["git", "clone", "--quiet", "--no-checkout", str(stage.upstream.path), str(clone)],
-        ["git", "-C", str(clone), "checkout", "--quiet", revision],
-        ["git", "-C", str(clone), "apply", "--whitespace=nowarn", str(scratch / "patch")],
-    ):
-        run(argv, timeout_seconds=GIT_TIMEOUT_SECONDS, env=ENVIRONMENT).check()
+    git(scratch, "clone", "--quiet", "--no-checkout", str(stage.upstream.path), str(clone))
+    git(clone, "checkout", "--quiet", revision)
+    git(clone, "apply", "--whitespace=nowarn", str(scratch / "patch"))
     return _files(clone / "web")
 
 

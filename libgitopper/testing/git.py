@@ -14,9 +14,8 @@ that takes no ``file://`` upstreams overrides the fixture `address`.
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -36,115 +35,12 @@ from libgitopper import (
     SourceError,
     Store,
     UnknownRevision,
-    run,
 )
 from libgitopper import Mapping as PathMapping
 from libgitopper.testing.contract import PluginContract
+from libgitopper.testing.upstream import Upstream, git
 
-__all__ = ["ENVIRONMENT", "CheckoutContract", "FetchContract", "GitContract", "Stage", "Upstream"]
-
-GIT_TIMEOUT_SECONDS = 60.0
-
-# Nobody's own configuration has a say in what a test shows.
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
-    "GIT_CONFIG_GLOBAL": "/dev/null",
-    "GIT_CONFIG_SYSTEM": "/dev/null",
-    "GIT_AUTHOR_NAME": "Test",
-    "GIT_AUTHOR_EMAIL": "test@example.net",
-    "GIT_COMMITTER_NAME": "Test",
-    "GIT_COMMITTER_EMAIL": "test@example.net",
-    "LC_ALL": "C",
-}
-
-
-def _git(path: Path, *arguments: str) -> str:
-    done = run(["git", *arguments], timeout_seconds=GIT_TIMEOUT_SECONDS, cwd=path, env=ENVIRONMENT)
-    return done.check().output.strip()
-
-
-@frozen(kw_only=True)
-class Upstream:
-    """A bare repository, and a work tree beside it from which its branches are pushed."""
-
-    path: Path
-    """The bare repository; its parent is what a server serves."""
-    work: Path
-
-    @classmethod
-    def create(cls, directory: Path, name: str = "fleet") -> Upstream:
-        """Make an empty upstream below `directory`, which need not exist."""
-        upstream = cls(
-            path=directory / f"{name}.git", work=directory.parent / f"{directory.name}-{name}-work"
-        )
-        upstream.path.mkdir(parents=True)
-        upstream.init()
-        return upstream
-
-    def init(self) -> None:
-        """Make bare repository and work tree, where neither is."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        _git(self.path, "init", "--quiet", "--bare", "--initial-branch=main")
-        _git(self.path, "config", "uploadpack.allowFilter", "true")
-        _git(self.path, "config", "http.receivepack", "true")
-        self.work.mkdir(exist_ok=True)
-        _git(self.work, "init", "--quiet", "--initial-branch=main")
-        _git(self.work, "remote", "add", "origin", str(self.path))
-
-    @property
-    def url(self) -> str:
-        """Its address without a server."""
-        return f"file://{self.path}"
-
-    def commit(
-        self,
-        files: Mapping[str, str | bytes | None] | None = None,
-        *,
-        branch: str = "main",
-        message: str = "change",
-    ) -> str:
-        """Write `files` (None deletes), commit all to `branch`, push, and return the new hash."""
-        self.switch(branch)
-        for name, data in (files or {}).items():
-            self.write(name, data)
-        _git(self.work, "add", "--all")
-        _git(self.work, "commit", "--quiet", "--allow-empty", "--message", message)
-        return self.push(branch)
-
-    def write(self, name: str, data: str | bytes | None) -> None:
-        """Write one file of the work tree; None deletes it."""
-        path = self.work / name
-        if data is None:
-            path.unlink()
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data if isinstance(data, bytes) else data.encode())
-
-    def switch(self, branch: str) -> None:
-        """Check `branch` out, which is made of the present HEAD where it is new."""
-        if _git(self.work, "branch", "--show-current") == branch:
-            return
-        exists = _git(self.work, "branch", "--list", branch)
-        _git(self.work, "switch", "--quiet", *([] if exists else ["--create"]), branch)
-
-    def push(self, branch: str = "main") -> str:
-        """Push `branch`, by force, and return its hash."""
-        _git(self.work, "push", "--quiet", "--force", "origin", branch)
-        return _git(self.work, "rev-parse", branch)
-
-    def rewind(self, commits: int, *, branch: str = "main") -> str:
-        """Take the last `commits` commits of `branch` back, push that, and return the hash."""
-        self.switch(branch)
-        _git(self.work, "reset", "--quiet", "--hard", f"HEAD~{commits}")
-        return self.push(branch)
-
-    def delete(self, branch: str) -> None:
-        """Delete `branch` upstream; the work tree keeps it, so that `push` brings it back."""
-        _git(self.path, "update-ref", "-d", f"refs/heads/{branch}")
-
-    def count(self, revision: str = "main") -> int:
-        """How many commits lead to `revision`."""
-        return int(_git(self.path, "rev-list", "--count", revision))
+__all__ = ["CheckoutContract", "FetchContract", "GitContract", "Stage"]
 
 
 @frozen(kw_only=True)
@@ -215,7 +111,7 @@ class FetchContract(GitContract):
 
     def test_first_fetch_brings_the_tips_of_the_branches_that_exist(self, stage: Stage) -> None:
         stage.upstream.commit({"web/index": "2"}, branch="main2")
-        main = _git(stage.upstream.path, "rev-parse", "main")
+        main = git(stage.upstream.path, "rev-parse", "main")
         store = stage.fetch("main", "absent")
         assert dict(store.tips) == {"main": main}
         assert store.moved
@@ -282,7 +178,7 @@ class FetchContract(GitContract):
         store = stage.fetch()
         content = store.content(store.tips["main"], stage.service("web", "web/sub", files=["webapp/index"]))
         expected = [
-            _git(stage.upstream.path, "rev-parse", f"main:{link}")
+            git(stage.upstream.path, "rev-parse", f"main:{link}")
             for link in ("web", "web/sub", "webapp/index")
         ]
         assert [entry.id for entry in content.entries] == expected
@@ -341,10 +237,10 @@ class CheckoutContract(GitContract):
     def test_git_tells_the_truth_in_a_release(self, stage: Stage) -> None:
         stage.upstream.commit({"other/file": "1"})
         release = stage.checkout(stage.service("web", files=["webapp/index"]))
-        assert _git(release.path, "status", "--porcelain") == ""
-        assert int(_git(release.path, "rev-list", "--count", "HEAD")) == stage.upstream.count()
-        assert _git(release.path, "sparse-checkout", "list") == "web"
-        assert _git(release.path, "rev-parse", "HEAD") == release.content.revision
+        assert git(release.path, "status", "--porcelain") == ""
+        assert int(git(release.path, "rev-list", "--count", "HEAD")) == stage.upstream.count()
+        assert git(release.path, "sparse-checkout", "list") == "web"
+        assert git(release.path, "rev-parse", "HEAD") == release.content.revision
 
     def test_executable_bits_and_symlinks_are_as_in_git(self, stage: Stage) -> None:
         stage.upstream.write("web/run", "#!/bin/sh")
@@ -372,8 +268,8 @@ class CheckoutContract(GitContract):
         second = stage.checkout(service)
         assert second.path == first.path
         assert (second.path / "web/index").stat().st_ino == inode
-        assert _git(second.path, "rev-parse", "HEAD") == tip
-        assert _git(second.path, "status", "--porcelain") == ""
+        assert git(second.path, "rev-parse", "HEAD") == tip
+        assert git(second.path, "status", "--porcelain") == ""
 
     def test_other_content_is_another_release_beside_the_first(self, stage: Stage) -> None:
         service = stage.service("web")
@@ -403,7 +299,7 @@ class CheckoutContract(GitContract):
         store = stage.fetch()
         store.discard(service, {releases[1].id})
         assert [release.path.exists() for release in releases] == [False, True, False]
-        assert _git(releases[1].path, "status", "--porcelain") == ""
+        assert git(releases[1].path, "status", "--porcelain") == ""
         assert [path.name for path in service.releases.iterdir()] == [releases[1].id]
 
     def test_file_contents_that_upstream_can_not_give_are_an_error_and_leave_no_release(

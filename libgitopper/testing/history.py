@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 import pytest
 from attrs import frozen
 
-from libgitopper import CheckoutError, Store, run
-from libgitopper.testing.git import ENVIRONMENT, GIT_TIMEOUT_SECONDS, GitContract, Stage
+from libgitopper import CheckoutError, Store
+from libgitopper.testing.git import GitContract, Stage
+from libgitopper.testing.upstream import git
 
 __all__ = ["HistoryContract"]
 
@@ -38,21 +39,12 @@ class _Story:
 
 
 def _commit(stage: Stage, number: int, message: str, *parents: str) -> str:
-    environment = {
-        **ENVIRONMENT,
-        "GIT_AUTHOR_NAME": "Ärwin",
-        "GIT_COMMITTER_DATE": f"{START_SECONDS + number} +0100",
-    }
-    tree = _git(stage, "rev-parse", "main^{tree}")
-    argv = ["git", "commit-tree", tree, "-m", message, *(f"-p{parent}" for parent in parents)]
-    done = run(argv, timeout_seconds=GIT_TIMEOUT_SECONDS, cwd=stage.upstream.path, env=environment)
-    return done.check().output.strip()
-
-
-def _git(stage: Stage, *arguments: str) -> str:
-    argv = ["git", *arguments]
-    done = run(argv, timeout_seconds=GIT_TIMEOUT_SECONDS, cwd=stage.upstream.path, env=ENVIRONMENT)
-    return done.check().output.strip()
+    at = stage.upstream.path
+    tree = git(at, "rev-parse", "main^{tree}")
+    return git(
+        at, "commit-tree", tree, "-m", message, *(f"-p{parent}" for parent in parents),
+        GIT_AUTHOR_NAME="Ärwin", GIT_COMMITTER_DATE=f"{START_SECONDS + number} +0100",
+    )  # fmt: skip
 
 
 class HistoryContract(GitContract):
@@ -66,7 +58,7 @@ class HistoryContract(GitContract):
         right = _commit(stage, 2, "right", root)
         merged = _commit(stage, 3, "merged", left, right)
         tip = _commit(stage, 4, "tip\n\nwith more to say", merged)
-        _git(stage, "update-ref", "refs/heads/main", tip)
+        git(stage.upstream.path, "update-ref", "refs/heads/main", tip)
         return _Story(root=root, left=left, right=right, merged=merged, tip=tip)
 
     @pytest.fixture
@@ -110,7 +102,7 @@ class HistoryContract(GitContract):
         assert tip.at == datetime.fromtimestamp(START_SECONDS + 4, UTC)
         assert tip.parents == (story.merged,)
         assert merged.parents == (story.left, story.right)
-        assert tip.raw.decode().strip() == _git(stage, "cat-file", "commit", story.tip)
+        assert tip.raw.decode().strip() == git(stage.upstream.path, "cat-file", "commit", story.tip)
 
     def test_is_ancestor_of_itself_and_of_what_descends(self, store: Store, story: _Story) -> None:
         assert store.is_ancestor(story.tip, story.tip)

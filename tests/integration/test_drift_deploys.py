@@ -27,7 +27,7 @@ from libgitopper import (
     load_plugins,
     watches,
 )
-from libgitopper.testing.git import Upstream
+from libgitopper.testing.upstream import Upstream
 from tests.support.upstream import git
 
 Tree = dict[str, tuple[int, bytes]]

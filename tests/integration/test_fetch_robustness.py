@@ -143,7 +143,8 @@ def test_two_processes_with_one_store_and_one_mount_do_not_harm_each_other(stage
 import sys
 from pathlib import Path
 from libgitopper import Hooks
-from libgitopper.testing.git import Stage, Upstream
+from libgitopper.testing.git import Stage
+from libgitopper.testing.upstream import Upstream
 from gitopper_plugins.dulwich import plugin
 hooks = Hooks()
 hooks.register(plugin, name="dulwich")

@@ -22,7 +22,7 @@ from libgitopper import (
     load_plugins,
     watches,
 )
-from libgitopper.testing.git import Upstream
+from libgitopper.testing.upstream import Upstream
 from tests.support.signing import SshKey, signed, signed_by
 from tests.support.upstream import git
 

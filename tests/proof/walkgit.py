@@ -9,7 +9,7 @@ from pathlib import Path
 from attrs import define, field, frozen
 
 from libgitopper import Mapping as Mapped
-from libgitopper.testing.git import ENVIRONMENT
+from libgitopper.testing.upstream import ENVIRONMENT
 
 __all__ = [
     "EXECUTABLE",

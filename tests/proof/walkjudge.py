@@ -10,7 +10,7 @@ from attrs import evolve
 
 from libgitopper import CheckError, HealthError, IntentKind, Outcome, Verb, derive
 from libgitopper import Mapping as Mapped
-from libgitopper.testing.git import ENVIRONMENT
+from libgitopper.testing.upstream import ENVIRONMENT
 from tests.proof.walkgit import Files
 from tests.proof.walkground import Ground
 from tests.proof.walkhost import read

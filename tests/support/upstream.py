@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from libgitopper.testing.git import ENVIRONMENT, Upstream
+from libgitopper.testing.upstream import ENVIRONMENT, Upstream
 
 __all__ = ["ENVIRONMENT", "Upstream", "git"]
 
