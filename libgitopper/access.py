@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
+
+from libgitopper.valid import is_one_line, is_texts
 
 __all__ = ["AuthRequest", "Grant", "Identity", "Role", "TlsPeer", "UnixPeer"]
 
@@ -34,16 +36,29 @@ class Role(enum.IntEnum):
         """
         try:
             return cls[name.upper()]
-        except KeyError:
+        except (AttributeError, KeyError):
             raise ValueError(f'{name!r} is no role; write "read", "operate" or "admin"') from None
+
+
+def _is_role(_grant: Grant, _role: Attribute[Role], given: Role) -> None:
+    if not isinstance(given, Role):
+        raise TypeError(f"Grant.role is {given!r}, and must be a Role; Role.named() reads one")
+
+
+def _are_grants(
+    _identity: Identity, _grants: Attribute[tuple[Grant, ...]], given: tuple[Grant, ...]
+) -> None:
+    if not isinstance(given, tuple) or not all(isinstance(grant, Grant) for grant in given):
+        raise TypeError(f"Identity.grants is {given!r}, and must be a tuple of Grant")
 
 
 @frozen(kw_only=True)
 class Grant:
     """A role, for the services whose name matches one of some globs."""
 
-    role: Role
-    services: tuple[str, ...] = ("*",)
+    role: Role = field(validator=_is_role)
+    services: tuple[str, ...] = field(default=("*",), validator=is_texts)
+    """Globs, as ``("web*", "db")``."""
 
     def covers(self, role: Role, service: str | None) -> bool:
         """Tell whether this grants `role` for `service`; None asks for any service at all."""
@@ -61,9 +76,9 @@ class Grant:
 class Identity:
     """Somebody whom an auth plugin knows."""
 
-    name: str
-    """For the audit log, as ``token:deploy`` or ``uid 0 (root)``; never a secret."""
-    grants: tuple[Grant, ...]
+    name: str = field(validator=is_one_line)
+    """For the audit log, as ``token:deploy`` or ``uid 0 (root)``; one line, and never a secret."""
+    grants: tuple[Grant, ...] = field(validator=_are_grants)
 
     def may(self, role: Role, service: str | None = None) -> bool:
         """Tell whether this identity has `role` for `service`; None asks for any service at all."""

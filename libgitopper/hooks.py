@@ -14,10 +14,11 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import pluggy
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from libgitopper.access import AuthRequest, Identity
-from libgitopper.errors import PluginError
+from libgitopper.answering import answer_for, unmarked
+from libgitopper.errors import PluginError, PublishError
 from libgitopper.hookspecs import HOOKS, PROJECT, Specs
 from libgitopper.model import Release, Service
 from libgitopper.repository import Store
@@ -78,7 +79,7 @@ def load_plugins(found: Iterable[EntryPoint] | None = None) -> Hooks:
         except (Exception, SystemExit) as exc:  # noqa: BLE001 - a plugin may fail in any way; it is reported
             reason = f"{type(exc).__name__}: {exc}"
             broken = BrokenPlugin(name=point.name, distribution=distribution, reason=reason)
-            hooks = Hooks(manager=hooks.manager, broken=(*hooks.broken, broken))
+            hooks = evolve(hooks, broken=(*hooks.broken, broken))
             log.warning("%s", broken)
             continue
         hooks.register(plugin, name=point.name, distribution=distribution)
@@ -98,6 +99,8 @@ class Hooks:
     manager: pluggy.PluginManager = field(factory=_new_manager)
     broken: tuple[BrokenPlugin, ...] = ()
     """What could not be loaded; named when a job finds nobody to take it."""
+    _from: dict[str, str] = field(factory=dict, alias="origins")
+    """Name of each plugin to the distribution that it came with."""
 
     def register(
         self, plugin: object, *, name: str | None = None, distribution: str = "this program"
@@ -109,6 +112,11 @@ class Hooks:
                 specified.
         """
         who = name or _name_of(plugin)
+        if namesake := self._from.get(who):
+            raise PluginError(
+                f"plugin {who!r} of {distribution}: {namesake} has one of that name already, and the config"
+                " tells them apart by their names; rename one"
+            )
         try:
             self.manager.register(plugin, name=who)
         except (pluggy.PluginValidationError, ValueError) as exc:
@@ -119,17 +127,29 @@ class Hooks:
             # Left in, it would fail the next plugin that is registered.
             self.manager.unregister(plugin)
             raise PluginError(f"plugin {who!r} of {distribution} {exc}") from exc.__cause__
+        self._from[who] = distribution
 
     def _validate(self, plugin: object) -> None:
         try:
             self.manager.check_pending()
         except pluggy.PluginValidationError as exc:
             raise PluginError(f"can't be used: {exc}") from exc
-        if not self.manager.get_hookcallers(plugin):
+        own = [
+            (caller.name, implementation)
+            for caller in self.manager.get_hookcallers(plugin) or ()
+            for implementation in caller.get_hookimpls()
+            if implementation.plugin is plugin
+        ]
+        if not own:
             raise PluginError(
                 f"implements no hook; mark its functions with libgitopper.hookimpl,"
                 f" and name them as one of: {', '.join(HOOKS)}"
             )
+        marked = {hook for hook, _ in own}
+        if trouble := unmarked(plugin, marked.__contains__):
+            raise PluginError(trouble)
+        for hook, implementation in own:
+            answer_for(implementation, hook)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -147,8 +167,19 @@ class Hooks:
         return self._answered(release, "gitopper_checkout", f"service {request.service.name}")
 
     def publish(self, service: Service, release: Release) -> Published:
-        """Show `release` at the mappings of `service`."""
-        return self._mount(MountRequest(service=service, verb=MountVerb.PUBLISH, release=release))
+        """Show `release` at the mappings of `service`.
+
+        Raises:
+            PublishError: it can't be shown; or the plugin, asked to show it, tells that it is not shown.
+        """
+        published = self._mount(MountRequest(service=service, verb=MountVerb.PUBLISH, release=release))
+        if published.release != release.id:
+            shown = f"release {published.release}" if published.release else "none"
+            raise PublishError(
+                f"publish = {service.publish!r}: its plugin was to show release {release.id}, and says that"
+                f" it shows {shown}; mend the plugin"
+            )
+        return published
 
     def judge(self, service: Service, release: Release, former: Service) -> None:
         """See to it that `release` can be shown once `former` is withdrawn.
@@ -218,12 +249,7 @@ class Hooks:
         implementation = self._of(self.manager.hook.gitopper_auth, request.plugin)
         if implementation is None:
             return self._answered(None, "gitopper_auth", f"auth plugin {request.plugin!r}")
-        identity = _call(implementation, request=request)
-        if identity is not None and not isinstance(identity, Identity):
-            raise PluginError(
-                f"auth plugin {request.plugin!r} answered with {type(identity).__name__}; it must be an"
-                " Identity or None"
-            )
+        identity: Identity | None = _call(implementation, request=request)
         return identity
 
     def auth_problems(self, plugin: str, settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from attrs import evolve, field, frozen
 
 from libgitopper.limits import DEFAULT_LIMITS, Limits
 from libgitopper.safeguards import Check, DriftPolicy, Health, Verify
+from libgitopper.valid import has_zone
 from libgitopper.windows import Window
 
 __all__ = [
@@ -264,8 +265,8 @@ class Intent:
     """When it was asked for; UTC; None where nobody ever asked."""
     reason: str = ""
     """Why, in the words of who asked; one line."""
-    until: datetime | None = None
-    """When it ends by itself, and the service tracks again; UTC; None for never."""
+    until: datetime | None = field(default=None, validator=has_zone)
+    """When it ends by itself, and the service tracks again; with its time zone; None for never."""
     by: str = ""
     """Name of the identity that asked; empty where it is not known."""
 

@@ -13,6 +13,7 @@ from attrs import field, frozen
 from libgitopper.limits import DEFAULT_LIMITS, Limits
 from libgitopper.model import Content, Credentials, Intent, Release, Service
 from libgitopper.repository import FileChange, Store
+from libgitopper.valid import has_zone, is_texts
 
 __all__ = [
     "Accepted", "CheckRequest", "CheckoutRequest", "Drift", "DriftRequest", "Event", "FetchRequest",
@@ -152,8 +153,8 @@ class Hold:
 
     reason: str
     """One line, as ``outside of Mon-Fri 09:00-17:00``."""
-    until: datetime | None = None
-    """When to ask again, UTC; None for the next poll."""
+    until: datetime | None = field(default=None, validator=has_zone)
+    """When to ask again, with its time zone; None for the next poll."""
 
 
 @frozen(kw_only=True)
@@ -213,7 +214,7 @@ class HealthRequest:
 class Accepted:
     """A plugin judged, and has no objection."""
 
-    judged: tuple[str, ...] = ()
+    judged: tuple[str, ...] = field(default=(), validator=is_texts)
     """The service's own settings that it judged by, as ``("check",)``. It is an error if nobody judged by
     one that is set: a veto of another kind does not stand in for a plugin that is missing."""
     note: str = ""

@@ -1,0 +1,45 @@
+"""What values refuse to be made of: the mistake shows where it is made, and not where it does harm."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from attrs import Attribute
+
+__all__ = ["has_zone", "is_one_line", "is_texts"]
+
+
+def has_zone(value: object, attribute: Attribute[datetime | None], given: datetime | None) -> None:
+    """Refuse a time that does not tell of which zone it is.
+
+    Raises:
+        ValueError: it is such a time; as ``datetime.now()``, where ``datetime.now(UTC)`` is meant.
+    """
+    if given is not None and given.tzinfo is None:
+        name = f"{type(value).__name__}.{attribute.name}"
+        raise ValueError(f"{name} is {given!r}, which has no time zone; as datetime.now(UTC)")
+
+
+def is_texts(value: object, attribute: Attribute[tuple[str, ...]], given: object) -> None:
+    """Refuse what is no tuple of texts.
+
+    Raises:
+        TypeError: it is something else, as a single text, each letter of which would count.
+    """
+    if not isinstance(given, tuple) or not all(isinstance(text, str) for text in given):
+        name = f"{type(value).__name__}.{attribute.name}"
+        raise TypeError(f"{name} is {given!r}, and must be a tuple of str; as ('web*',)")
+
+
+def is_one_line(value: object, attribute: Attribute[str], given: object) -> None:
+    """Refuse what can't be shown in a log as it is.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it is empty, or has control characters or line breaks.
+    """
+    name = f"{type(value).__name__}.{attribute.name}"
+    if not isinstance(given, str):
+        raise TypeError(f"{name} is {given!r}, and must be a str")
+    if not given or not given.isprintable():
+        raise ValueError(f"{name} is {given!r}, and must be one line of printable text")
