@@ -45,9 +45,7 @@ def _is_role(_grant: Grant, _role: Attribute[Role], given: Role) -> None:
         raise TypeError(f"Grant.role is {given!r}, and must be a Role; Role.named() reads one")
 
 
-def _are_grants(
-    _identity: Identity, _grants: Attribute[tuple[Grant, ...]], given: tuple[Grant, ...]
-) -> None:
+def _are_grants(_identity: Identity, _grants: Attribute[tuple[Grant, ...]], given: object) -> None:
     if not isinstance(given, tuple) or not all(isinstance(grant, Grant) for grant in given):
         raise TypeError(f"Identity.grants is {given!r}, and must be a tuple of Grant")
 
