@@ -73,7 +73,7 @@ class Settings:
         """Return them with the configuration of the repository, as far as there is one."""
         if self.bootstrap is None:
             return self
-        self.hooks.register(self.bootstrap, name="bootstrap")
+        self.hooks.register(self.bootstrap, name="gitopperd.bootstrap")
         config = self.bootstrap.start(Reconciler(hooks=self.hooks, state=state), state)
         return evolve(self, config=config, address=self.address_of(config))
 
@@ -90,10 +90,10 @@ def serve(settings: Settings) -> int:
     registry = CollectorRegistry()
     meters = Meters(registry)
     hooks = settings.hooks
-    hooks.register(EventLog(), name="log")
-    hooks.register(meters, name="metrics")
+    hooks.register(EventLog(), name="gitopperd.log")
+    hooks.register(meters, name="gitopperd.metrics")
     events = Events(utc_now)
-    hooks.register(events, name="events")
+    hooks.register(events, name="gitopperd.events")
     with _claims(settings) as claims, StateStore(settings.state_dir / "state.db") as state:
         settings = settings.bootstrapped(state)
         claims.claim_mounts(settings.config)

@@ -112,10 +112,10 @@ class Hooks:
                 specified.
         """
         who = name or _name_of(plugin)
-        if namesake := self._from.get(who):
+        if self.manager.has_plugin(who):
             raise PluginError(
-                f"plugin {who!r} of {distribution}: {namesake} has one of that name already, and the config"
-                " tells them apart by their names; rename one"
+                f"plugin {who!r} of {distribution}: {self._from.get(who, 'this program')} has one of that"
+                " name already, and a config tells them apart by their names; rename one"
             )
         try:
             self.manager.register(plugin, name=who)

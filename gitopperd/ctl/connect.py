@@ -47,6 +47,11 @@ class Line:
                 f"the token of {self.place.token.origin} may have expired, been revoked, or be another"
                 " host's: `gitopperctl token list` on that host shows"
             )
+        if self.place.untold:
+            return (
+                f"its Unix socket did not answer, and anybody could listen at {self.place}: no token was"
+                f" sent; if that is the daemon, ask it by @localhost:{self.place.port}"
+            )
         if self.place.tls and self.place.tls.certificate:
             return f"its [auth.mtls] gives no role to our certificate {self.place.tls.certificate}"
         return (

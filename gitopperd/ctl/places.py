@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gitopperd.ctl.errors import AskError
 from gitopperd.ctl.hosts import SYSTEM_SOCKET, Host, Ssh, Tcp, Unix, default_sockets
@@ -33,6 +33,8 @@ class Port:
     """The name that its certificate must have."""
     tls: Tls | None = None
     token: Token | None = None
+    untold: bool = False
+    """We have a token, and keep it to ourselves."""
 
     def __str__(self) -> str:
         return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
@@ -74,9 +76,17 @@ class Target:
             case Tcp() as tcp if self.host.socket_first:
                 own = self.settings.socket
                 sockets = (own,) if own else default_sockets()
-                return (*(Unix(path=path) for path in sockets), self._port(tcp))
+                return (*(Unix(path=path) for path in sockets), self._last_resort(tcp))
             case Tcp() as tcp:
                 return (self._port(tcp),)
+
+    def _last_resort(self, tcp: Tcp) -> Port:
+        """The port of this machine, where no socket answered. Anybody could listen there: no token.
+
+        Who means the port, names it: `@localhost:8000`.
+        """
+        port = self._port(tcp)
+        return port if port.tls else replace(port, token=None, untold=port.token is not None)
 
     def _port(self, tcp: Tcp) -> Port:
         settings = self.settings

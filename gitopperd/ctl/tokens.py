@@ -124,11 +124,11 @@ def token() -> None:
 @click.argument("name")
 @click.option("--role", type=click.Choice(ROLES), required=True, help="What its bearer may do.")
 @click.option(
-    "--services", default="", metavar="NAMES", help="Only for these: names or globs, separated by commas."
+    "--services", metavar="NAMES", help="Only for these: names or globs, separated by commas. Default: all."
 )
 @click.option("--expires", type=Lifetime(), help="How long it is good: 90d, 12h. Default: for ever.")
 @_options
-def create(file: Path, name: str, role: str, services: str, expires: timedelta | None) -> Said:
+def create(file: Path, name: str, role: str, services: str | None, expires: timedelta | None) -> Said:
     """Make a token, and print it, once.
 
     The file keeps a hash of it. A running daemon takes it from the next
@@ -140,7 +140,9 @@ def create(file: Path, name: str, role: str, services: str, expires: timedelta |
     if not tokenfile.NAME.fullmatch(name):
         raise _RefusedError(f"{name!r} is no name for a token; use up to 64 letters, digits, and . _ @ -")
     now = datetime.now(UTC).replace(microsecond=0)
-    globs = tuple(glob.strip() for glob in services.split(",") if glob.strip()) or ("*",)
+    globs = ("*",) if services is None else tuple(g.strip() for g in services.split(",") if g.strip())
+    if not globs:
+        raise _RefusedError("--services names none: leave it out for all of them, or name some")
     secret = tokenfile.new_token()
     made = tokenfile.Token(
         name=name,

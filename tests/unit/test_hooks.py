@@ -190,7 +190,7 @@ def test_a_plugin_that_is_refused_leaves_nothing_behind(bad: object) -> None:
 def test_a_name_that_is_taken_is_refused_and_its_owner_stays() -> None:
     hooks = Hooks()
     hooks.register(Reloading("first"), name="same")
-    with pytest.raises(PluginError, match=r"plugin 'same' of this program.*already registered"):
+    with pytest.raises(PluginError, match=r"plugin 'same' of this program: this program has one of"):
         hooks.register(Reloading("second"), name="same")
     assert hooks.reload(RELOAD).did == "first"
     assert hooks.names == ("same",)

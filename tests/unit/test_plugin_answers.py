@@ -1,0 +1,235 @@
+"""What a plugin answers wrongly is its own fault, by its name, and no one else's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from attrs import evolve
+
+from libgitopper import (
+    Accepted,
+    AuthRequest,
+    CheckRequest,
+    Content,
+    DriftRequest,
+    Event,
+    Grant,
+    HealthRequest,
+    Hold,
+    HoldRequest,
+    Hooks,
+    Identity,
+    InstallRequest,
+    Intent,
+    PluginError,
+    Published,
+    PublishError,
+    Release,
+    Reloaded,
+    ReloadRequest,
+    Role,
+    Service,
+    Source,
+    Store,
+    VerifyRequest,
+    hookimpl,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SERVICE = Service(
+    name="web", source=Source(upstream="u", branch="b"), mappings=(), mount=Path("/m"), package="web"
+)
+RELEASE = Release(service="web", id="r", path=Path("/r"), content=Content(revision="a" * 40, entries=()))
+STORE = cast(Store, None)
+ASKED = AuthRequest(plugin="acme", settings={}, method="GET", path="/", headers={})
+
+CALLS: Mapping[str, Callable[[Hooks], object]] = {
+    "gitopper_mount": lambda hooks: hooks.observe(SERVICE),
+    "gitopper_reload": lambda hooks: hooks.reload(
+        ReloadRequest(service=SERVICE, release=RELEASE, first=False)
+    ),
+    "gitopper_hold": lambda hooks: hooks.hold(HoldRequest(service=SERVICE, revision="a" * 40, now=NOW)),
+    "gitopper_verify": lambda hooks: hooks.verify(
+        VerifyRequest(
+            service=SERVICE, store=STORE, revision="a" * 40, accepted=None, floor=None, intent=Intent()
+        )
+    ),
+    "gitopper_install": lambda hooks: hooks.install(InstallRequest(service=SERVICE)),
+    "gitopper_check": lambda hooks: hooks.check(CheckRequest(service=SERVICE, release=RELEASE)),
+    "gitopper_health": lambda hooks: hooks.health(
+        HealthRequest(service=SERVICE, release=RELEASE, since=NOW, timeout_seconds=1.0)
+    ),
+    "gitopper_drift": lambda hooks: hooks.drift(
+        DriftRequest(service=SERVICE, store=STORE, release=RELEASE)
+    ),
+    "gitopper_auth": lambda hooks: hooks.identify(ASKED),
+}
+
+
+def answering(hook: str, answer: Callable[[], object]) -> Hooks:
+    """Return hooks with a plugin `acme` that does `answer`, and nothing else."""
+
+    def method(self: object, request: Any) -> object:
+        return answer()
+
+    plugin = type("Acme", (), {hook: hookimpl(method)})()
+    hooks = Hooks()
+    hooks.register(plugin, name="acme", distribution="acme-dist")
+    return hooks
+
+
+@pytest.mark.parametrize("hook", CALLS)
+@pytest.mark.parametrize("wrong", ["because", True, ["text"]])
+def test_an_answer_of_another_kind_is_told_with_plugin_and_hook(hook: str, wrong: object) -> None:
+    with pytest.raises(PluginError, match=rf"plugin 'acme' answers {hook} with {type(wrong).__name__}, "):
+        CALLS[hook](answering(hook, lambda: wrong))
+
+
+@pytest.mark.parametrize("hook", CALLS)
+def test_a_plugin_can_not_end_the_program(hook: str) -> None:
+    def leave() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(PluginError, match=rf"plugin 'acme' wants to end the program .*3.* in {hook}"):
+        CALLS[hook](answering(hook, leave))
+
+
+def test_an_observer_can_not_end_the_program_either(caplog: pytest.LogCaptureFixture) -> None:
+    class Acme:
+        @hookimpl
+        def gitopper_event(self, event: Event) -> None:
+            raise SystemExit
+
+    hooks = Hooks()
+    hooks.register(Acme(), name="acme")
+    hooks.event(Event(kind="poll"))
+    assert "'acme' failed to observe poll" in caplog.text
+
+
+def test_problems_of_settings_are_a_list_and_not_a_text(caplog: pytest.LogCaptureFixture) -> None:
+    class Acme:
+        @hookimpl
+        def gitopper_auth(self, request: AuthRequest) -> None: ...
+
+        @hookimpl
+        def gitopper_auth_settings(self, plugin: str, settings: Mapping[str, Any]) -> str:
+            return "realm: missing"
+
+    hooks = Hooks()
+    hooks.register(Acme(), name="acme")
+    (problem,) = hooks.auth_problems("acme", {})
+    assert "failed to judge" in problem
+    assert "answers gitopper_auth_settings with str, where list or tuple" in caplog.text
+
+
+def test_a_wrapper_answers_for_others_and_is_left_alone() -> None:
+    class Wrapping:
+        @hookimpl(wrapper=True)
+        def gitopper_reload(self, request: ReloadRequest) -> Any:
+            return evolve((yield), note="wrapped")
+
+    hooks = answering("gitopper_reload", lambda: Reloaded(did="done"))
+    hooks.register(Wrapping())
+    assert CALLS["gitopper_reload"](hooks) == Reloaded(did="done", note="wrapped")
+
+
+@pytest.mark.parametrize("shown", [None, "another"])
+def test_what_was_to_be_shown_and_by_the_plugin_s_own_word_is_not_counts_as_not_published(
+    shown: str | None,
+) -> None:
+    hooks = answering("gitopper_mount", lambda: Published(release=shown))
+    with pytest.raises(PublishError, match="was to show release r, and says that it shows"):
+        hooks.publish(SERVICE, RELEASE)
+    assert answering("gitopper_mount", lambda: Published(release="r")).publish(SERVICE, RELEASE)
+
+
+# --- registering -------------------------------------------------------------------------
+
+
+def test_a_class_whose_hooks_need_an_instance_is_refused() -> None:
+    class Acme:
+        @hookimpl
+        def gitopper_reload(self, request: ReloadRequest) -> None: ...
+
+    hooks = Hooks()
+    with pytest.raises(PluginError, match=r"plugin 'Acme' of this program is a class.*plugin = MyPlugin"):
+        hooks.register(Acme)
+    hooks.register(Acme())
+
+
+def test_a_hook_that_is_not_marked_is_refused_beside_one_that_is() -> None:
+    class Acme:
+        @hookimpl
+        def gitopper_reload(self, request: ReloadRequest) -> None: ...
+
+        def gitopper_check(self, request: CheckRequest) -> None: ...
+
+    with pytest.raises(PluginError, match="has gitopper_check, and does not mark it"):
+        Hooks().register(Acme())
+
+
+def test_of_two_plugins_with_one_name_both_distributions_are_told_and_nothing_that_they_hold() -> None:
+    class Acme:
+        @hookimpl
+        def gitopper_event(self, event: Event) -> None: ...
+
+        def __repr__(self) -> str:
+            return "hunter2"
+
+    hooks = Hooks()
+    hooks.register(Acme(), name="acme", distribution="one")
+    with pytest.raises(PluginError, match="plugin 'acme' of two: one has one of that name") as refused:
+        hooks.register(Acme(), name="acme", distribution="two")
+    assert "hunter2" not in str(refused.value)
+
+
+# --- values ------------------------------------------------------------------------------
+
+NAIVE = datetime(2026, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Hold(reason="x", until=NAIVE),
+        lambda: Intent(until=NAIVE),
+    ],
+)
+def test_a_time_without_a_zone_is_refused_where_it_is_made(make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=r"until is .*, which has no time zone; as datetime\.now\(UTC\)"):
+        make()
+
+
+def test_a_text_is_no_list_of_globs() -> None:
+    with pytest.raises(TypeError, match=r"Grant\.services is 'web\*'"):
+        Grant(role=Role.READ, services=cast(Any, "web*"))
+    with pytest.raises(TypeError, match=r"Accepted\.judged is 'check'"):
+        Accepted(judged=cast(Any, "check"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"name": "", "grants": ()}, ValueError),
+        ({"name": "evil\nline", "grants": ()}, ValueError),
+        ({"name": "\x1b[31mred", "grants": ()}, ValueError),
+        ({"name": None, "grants": ()}, TypeError),
+        ({"name": "alice", "grants": None}, TypeError),
+        ({"name": "alice", "grants": ["read"]}, TypeError),
+        ({"name": "alice", "grants": ("read",)}, TypeError),
+    ],
+)
+def test_an_identity_has_a_name_to_show_and_grants(fields: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"Identity\."):
+        Identity(**fields)
+
+
+def test_a_grant_has_a_role() -> None:
+    with pytest.raises(TypeError, match=r"Grant\.role is 'operate'.*Role\.named"):
+        Grant(role=cast(Any, "operate"))
+    with pytest.raises(ValueError, match="5 is no role"):
+        Role.named(cast(Any, 5))
