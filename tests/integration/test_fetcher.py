@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from attrs import define, field
 
-from gitopper_plugins.dulwich import DulwichPlugin, fetcher, readers
+from gitopper_plugins.dulwich import DulwichPlugin, fetcher, indexing, readers
 from libgitopper import (
     AuthError,
     CheckoutRequest,
@@ -30,6 +30,7 @@ from libgitopper import (
     SourceError,
     Store,
 )
+from tests.support import rawpack as raw
 from tests.support.gitserver import (
     HttpServer,
     SshServer,
@@ -421,16 +422,12 @@ def test_large_first_clone(client: Client, upstream: Upstream, server: HttpServe
 def test_pack_that_takes_too_much_memory_to_index(
     client: Client, monkeypatch: pytest.MonkeyPatch, git_is_there: bool, tmp_path: Path
 ) -> None:
-    from gitopper_plugins.dulwich import indexing
-    from tests.support import rawpack as raw
-    from tests.unit.test_dulwich_packs import bomb
-
     if not git_is_there:
         monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr(indexing, "INDEX_MEMORY_BYTES", 60 << 20)
     reader = client.plugin.fetchers.reader(ACCOUNT, "http://x/y", None)  # type: ignore[arg-type]
     pack = tmp_path / "incoming.pack"
-    pack.write_bytes(bomb(400_000_000))
+    pack.write_bytes(raw.bomb(400_000_000))
     with pytest.raises(Exception, match="60 MiB of memory are not enough for it"):
         reader.index(pack, Limits(file_bytes=1024), 60.0)
     pack.write_bytes(raw.build([raw.whole(3, b"one")]))

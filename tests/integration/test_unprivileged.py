@@ -38,7 +38,6 @@ from tests.support import rawpack as raw
 from tests.support.gitserver import HttpServer, ssh_server
 from tests.support.namespace import fork
 from tests.support.upstream import Upstream, git
-from tests.unit.test_dulwich_packs import bomb
 
 ACCOUNT = "nobody"
 SECONDS = 20.0
@@ -243,7 +242,7 @@ def test_a_damaged_pack_has_no_index(serving: Serving, pack: Path, alone: bool) 
 
 
 def test_a_pack_that_takes_much_is_for_one_that_does_nothing_else(serving: Serving, pack: Path) -> None:
-    pack.write_bytes(bomb(100_000_000))
+    pack.write_bytes(raw.bomb(100_000_000))
     assert serving.index(pack, alone=False) == {"heavy": True}
 
 

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 
 __all__ = [
-    "BLOB", "COMMIT", "TREE", "build", "commit", "copy", "delta", "entry", "insert", "object_id",
+    "BLOB", "COMMIT", "TREE", "bomb", "build", "commit", "copy", "delta", "entry", "insert", "object_id",
     "ofs_delta", "ref_delta", "sealed", "tree", "whole",
 ]  # fmt: skip
 
@@ -103,3 +103,11 @@ def sealed(body: bytes | Iterable[bytes]) -> bytes:
     """What makes `body` a pack with a good checksum."""
     body = body if isinstance(body, bytes) else b"".join(body)
     return body + hashlib.sha1(body).digest()
+
+
+def bomb(size: int) -> bytes:
+    """A small pack with a delta that says that it makes `size` bytes."""
+    base = bytes(10_000)
+    change = delta(len(base), size, *[copy(0, len(base))] * (size // len(base)))
+    first = whole(BLOB, base)
+    return build([first, ofs_delta(len(first), change)])

@@ -11,8 +11,8 @@ from libgitopper import ConfigError, Limits
 from libgitopper.config import parse_config, safeguards
 from libgitopper.model import Service, watches
 from libgitopper.safeguards import Check, DriftPolicy, Health, Verify
-from tests.unit.test_config_fuzz import VALUES, toml, well_said
-from tests.unit.test_config_fuzz import parse as answer_to
+from tests.support.configvalues import VALUES, toml, well_said
+from tests.support.configvalues import parse as answer_to
 
 GLOBAL = '[global]\nupstream = "https://git.example.net/config.git"\n'
 NGINX = ("/usr/sbin/nginx", "-t")

@@ -248,14 +248,6 @@ def test_more_than_upstream_may_send_is_refused_before_it_is_written(store: Path
     assert not list(store.glob("scratch-*"))
 
 
-def bomb(size: int) -> bytes:
-    """A small pack with a delta that says that it makes `size` bytes."""
-    base = bytes(10_000)
-    change = raw.delta(len(base), size, *[raw.copy(0, len(base))] * (size // len(base)))
-    first = raw.whole(3, base)
-    return raw.build([first, raw.ofs_delta(len(first), change)])
-
-
 @pytest.mark.parametrize("git_is_there", [True, False])
 def test_small_pack_that_stands_for_much_is_unpacked_by_another_process_within_limits(
     store: Path, monkeypatch: pytest.MonkeyPatch, git_is_there: bool
@@ -263,10 +255,10 @@ def test_small_pack_that_stands_for_much_is_unpacked_by_another_process_within_l
     if not git_is_there:
         monkeypatch.setattr(indexing.shutil, "which", lambda _: None)
     monkeypatch.setattr(indexing, "index_pack", lambda _: pytest.fail("indexed in this process"))
-    receive(store, [bomb(20_000_000)], promisor=False)
+    receive(store, [raw.bomb(20_000_000)], promisor=False)
     monkeypatch.setattr(indexing, "INDEX_MEMORY_BYTES", 60 << 20)
     with pytest.raises(GarbledError, match="60 MiB of memory are not enough for it"):
-        receive(store, [bomb(400_000_000)], promisor=False, limits=Limits(file_bytes=1024))
+        receive(store, [raw.bomb(400_000_000)], promisor=False, limits=Limits(file_bytes=1024))
     assert len(pack_files(store)) == 1
 
 
