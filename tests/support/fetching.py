@@ -15,9 +15,20 @@ from gitopper_plugins.dulwich import DulwichPlugin
 from libgitopper import CheckoutRequest, Credentials, FetchRequest, Limits, Mapping, Service, Source, Store
 from tests.support.upstream import Upstream, git
 
-__all__ = ["ACCOUNT", "Client", "children_that_fetch", "client", "follow", "until"]
+__all__ = [
+    "ACCOUNT",
+    "MEMORY_BYTES",
+    "SECONDS",
+    "Client",
+    "children_that_fetch",
+    "client",
+    "follow",
+    "until",
+]
 
 ACCOUNT = "nobody"
+MEMORY_BYTES = 1 << 28
+SECONDS = 20.0
 
 
 @define
