@@ -15,26 +15,16 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from gitopper_plugins import _placement, bind, mountapi
-from gitopper_plugins._mountinfo import MountTable
+from gitopper_plugins import _placement, mountapi
 from libgitopper import Hooks, PublishError, Service
 from libgitopper.testing.mount import Stage
+from tests.support.binding import depths, hooks, stage
 from tests.support.namespace import fork, in_mount_namespace, make_propagation, mount_tmpfs
+
+__all__ = ["hooks", "stage"]  # fixtures
 
 CALLS = ("clone", "attach", "attach_beneath", "attach_through_peer", "detach")
 KILLED = 9
-
-
-@pytest.fixture
-def hooks() -> Hooks:
-    hooks = Hooks()
-    hooks.register(bind)
-    return hooks
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Stage:
-    return Stage(root=tmp_path, publish="bind")
 
 
 def texts(service: Service) -> list[str]:
@@ -50,11 +40,6 @@ def texts(service: Service) -> list[str]:
 
 def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
-
-
-def depths(service: Service) -> list[int]:
-    table = MountTable.read()
-    return [len(table.stack(m.local)) for m in service.mappings]
 
 
 def kernel(way: str, stage: Stage) -> None:
