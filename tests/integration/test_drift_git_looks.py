@@ -1,39 +1,26 @@
-"""How a release is looked at: what is trusted, what is remembered, and files that change meanwhile."""
+"""How a release is looked at: what is trusted, and what is remembered."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import importlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from attrs import evolve
-from dulwich.objects import ObjectID
 
 from gitopper_plugins.dulwich import ondisk
 from gitopper_plugins.dulwich.gitindex import dump, present, present_entries, unpacked
-from libgitopper import CheckoutError, CheckoutRequest
-from libgitopper.testing.git import Stage
-from tests.support.drifting import Host, plugin, stage, told
+from libgitopper import CheckoutRequest
+from tests.support.drifting import Host, plain_host, plugin, stage, told
 from tests.support.upstream import git
 
-__all__ = ["plugin", "stage"]
+__all__ = ["plain_host", "plugin", "stage"]  # fixtures
 
 EDITED = [("web/a", "edited", "")]
-
-
-@pytest.fixture
-def host(stage: Stage) -> Host:
-    stage.upstream.commit(
-        {"web/a": "1\n", "web/sub/b": "2\n", "web/sub/c": "3\n", "web/run": None, "web/link": None}
-    )
-    return Host.deploy(stage, stage.service("web"))
 
 
 @pytest.fixture
@@ -198,208 +185,6 @@ def test_fresh_release_in_the_place_of_one_that_drifted_has_none(host: Host) -> 
     assert host.found() == EDITED
 
 
-def test_symlink_in_place_of_a_directory_is_not_followed(host: Host, tmp_path: Path) -> None:
-    (tmp_path / "secret/sub").mkdir(parents=True)
-    for name in ("a", "sub/b"):
-        (tmp_path / "secret" / name).write_text("secret")
-    shutil.rmtree(host.web / "sub")
-    (host.web / "sub").symlink_to(tmp_path / "secret/sub")
-    assert b"secret\n" not in host.drift().patch
-    shutil.rmtree(host.web)
-    host.web.symlink_to(tmp_path / "secret")
-    found = host.drift()
-    assert told(found.changes) == [
-        ("web", "retyped", "a symlink instead of a directory"),
-        ("web/a", "removed", ""), ("web/sub/b", "removed", ""), ("web/sub/c", "removed", ""),
-    ]  # fmt: skip
-    assert b"+secret" not in found.patch
-
-
-def test_symlink_slipped_in_while_it_is_looked_at_is_not_followed(
-    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "secret").mkdir()
-    (tmp_path / "secret/b").write_text("secret")
-    (host.web / "sub/b").write_text("edited")
-    read = ondisk.read
-
-    def slow(top: int, path: str, *, limit: int) -> ondisk.Contents:
-        if not (host.web / "sub").is_symlink():
-            (host.web / "sub").rename(tmp_path / "aside")
-            (host.web / "sub").symlink_to(tmp_path / "secret")
-        return read(top, path, limit=limit)
-
-    monkeypatch.setattr(ondisk, "read", slow)
-    found = host.drift()
-    assert ("web/sub", "retyped", "a symlink instead of a directory") in told(found.changes)
-    assert b"+secret" not in found.patch
-
-
-@pytest.mark.parametrize("becomes", ["gone", "fifo", "directory"])
-def test_file_that_changes_under_our_hands_is_looked_at_again(
-    host: Host, monkeypatch: pytest.MonkeyPatch, becomes: str
-) -> None:
-    (host.web / "a").write_text("x\n")
-    read = ondisk.read
-    make: dict[str, Callable[[Path], object]] = {"gone": str, "fifo": os.mkfifo, "directory": Path.mkdir}
-
-    def slow(top: int, path: str, *, limit: int) -> ondisk.Contents:
-        if (host.web / "a").is_file():
-            (host.web / "a").unlink()
-            make[becomes](host.web / "a")
-        return read(top, path, limit=limit)
-
-    monkeypatch.setattr(ondisk, "read", slow)
-    kind = "removed" if becomes == "gone" else "retyped"
-    assert [change.kind.value for change in host.drift().changes] == [kind]
-
-
-def test_edit_that_is_taken_back_under_our_hands_is_no_drift(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (host.web / "a").write_text("x\n")
-    read = ondisk.read
-
-    def slow(top: int, path: str, *, limit: int) -> ondisk.Contents:
-        found = read(top, path, limit=limit)
-        (host.web / "a").write_text("1\n")
-        return found
-
-    monkeypatch.setattr(ondisk, "read", slow)
-    assert host.found() == []
-
-
-def test_files_that_never_rest_are_an_error(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*_: object, **__: object) -> ondisk.Contents:
-        raise ondisk.Moved
-
-    monkeypatch.setattr(ondisk, "read", never)
-    (host.web / "a").write_text("x\n")
-    with pytest.raises(CheckoutError, match="come and go all the time") as error:
-        host.drift()
-    assert error.value.retryable
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, refused: str, code: int) -> None:
-    """Have opening of `refused` fail, as it would for somebody who is not root."""
-    opening = os.open
-
-    def checked(path: Any, flags: int, *args: Any, **options: Any) -> int:
-        if path == refused:
-            raise OSError(code, os.strerror(code), path)
-        return opening(path, flags, *args, **options)
-
-    monkeypatch.setattr(os, "open", checked)
-
-
-def test_unreadable_file_is_told_and_leaves_the_patch_incomplete(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (host.web / "a").chmod(0)
-    (host.web / "sub/b").touch()
-    (host.web / "new").write_text("1")
-    refuse(monkeypatch, "a", errno.EACCES)
-    found = host.drift()
-    assert told(found.changes) == [
-        ("web/a", "mode", "0000 instead of 0644; it can't be read: Permission denied"),
-        ("web/new", "added", ""),
-    ]
-    assert not found.complete
-    assert b"# web/a: mode 0000 instead of 0644; it can't be read: Permission denied\n" in found.patch
-    refuse(monkeypatch, "new", errno.EIO)
-    assert b"# web/new: it can't be read: Input/output error\n" in host.drift().patch
-
-
-def test_unreadable_directory_is_told_and_what_is_in_it_not_taken_for_removed(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (host.web / "sub").chmod(0)
-    (host.web / "new").mkdir()
-    refuse(monkeypatch, "sub", errno.EACCES)
-    found = host.drift()
-    assert told(found.changes) == [
-        ("web/sub", "mode", "0000 instead of 0755; it can't be read: Permission denied"),
-    ]
-    assert not found.complete
-    (host.web / "sub").chmod(0o755)
-    refuse(monkeypatch, "new", errno.EIO)
-    assert [(path, kind) for path, kind, _ in host.found()] == [("web/new", "added"), ("web/sub", "edited")]
-
-
-class Listed:
-    """An entry of a directory whose stat fails."""
-
-    def __init__(self, entry: os.DirEntry[str], code: int) -> None:
-        self.name, self.code = entry.name, code
-
-    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
-        raise OSError(self.code, os.strerror(self.code))
-
-
-def list_with_errors(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> None:
-    scandir = os.scandir
-
-    @contextlib.contextmanager
-    def listed(directory: int) -> Iterator[Iterator[os.DirEntry[str] | Listed]]:
-        with scandir(directory) as entries:
-            yield (Listed(entry, code) if entry.name == name else entry for entry in entries)
-
-    monkeypatch.setattr(os, "scandir", listed)
-
-
-def test_file_that_goes_while_its_directory_is_listed_is_gone(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    list_with_errors(monkeypatch, "b", errno.ENOENT)
-    assert host.found() == [("web/sub/b", "removed", "")]
-
-
-def test_directory_that_is_listed_but_not_passed_through_is_told(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    list_with_errors(monkeypatch, "b", errno.EACCES)
-    assert host.found() == [("web/sub", "edited", "it can't be read: Permission denied")]
-
-
-def test_directory_that_is_replaced_while_it_is_listed_is_looked_at_again(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refuse(monkeypatch, "sub", errno.ENOTDIR)
-    with pytest.raises(CheckoutError, match="come and go all the time"):
-        host.drift()
-
-
-def test_directories_without_end_are_told(host: Host) -> None:
-    deep = host.web
-    former = Path.cwd()
-    os.chdir(deep)
-    try:
-        for _ in range(300):
-            Path("d").mkdir()
-            os.chdir("d")
-    finally:
-        os.chdir(former)
-    found = host.drift()
-    assert [(change.path.count("/d"), change.detail) for change in found.changes] == [
-        (129, "a directory; it can't be read: it is more than 128 directories deep")
-    ]
-    assert not found.complete
-
-
-def test_too_many_files_are_an_error_that_says_what_to_do(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ondisk, "MAX_ITEMS", 3)
-    with pytest.raises(CheckoutError, match="too many; see who writes below"):
-        host.drift()
-
-
-def test_release_that_is_gone_is_an_error(host: Host) -> None:
-    shutil.rmtree(host.release.path)
-    with pytest.raises(CheckoutError, match="can't be read: No such file"):
-        host.drift()
-
-
 @pytest.mark.parametrize("size", [1 << 20, (16 << 20) + 1])
 def test_large_file_is_compared_whatever_its_size(host: Host, size: int) -> None:
     host.stage.upstream.commit({"web/large": b"x" * size})
@@ -410,19 +195,6 @@ def test_large_file_is_compared_whatever_its_size(host: Host, size: int) -> None
     found = host.drift()
     assert told(found.changes) == [("web/large", "edited", "")]
     assert found.complete == (size <= 16 << 20)
-
-
-def test_file_that_grows_while_it_is_read_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "log").write_bytes(b"x" * 10)
-    status = (tmp_path / "log").stat()
-    with (tmp_path / "log").open("ab") as log:
-        log.write(b"y" * 10)
-    monkeypatch.setattr(os, "fstat", lambda fd: status)
-    with ondisk.open_top(tmp_path) as top:
-        for limit in (5, 15):
-            content = ondisk.read(top, "log", limit=limit)
-            assert (content.id, content.data) == (ObjectID(b"0" * 40), None)
-        assert ondisk.read(top, "log", limit=20).data == b"x" * 10 + b"y" * 10
 
 
 def test_status_of_git_is_clean_after_a_look(host: Host) -> None:

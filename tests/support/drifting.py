@@ -15,7 +15,7 @@ from libgitopper import Drift, DriftRequest, FileChange, Hooks, Release, Service
 from libgitopper.testing.git import Stage
 from tests.support.upstream import Upstream, git
 
-__all__ = ["Host", "host", "plugin", "stage", "told", "tree"]
+__all__ = ["Host", "host", "plain_host", "plugin", "stage", "told", "tree"]
 
 
 @define
@@ -110,4 +110,13 @@ def stage(plugin: DulwichPlugin, tmp_path: Path) -> Stage:
 @pytest.fixture
 def host(stage: Stage) -> Host:
     """Its release of ``web``."""
+    return Host.deploy(stage, stage.service("web"))
+
+
+@pytest.fixture(name="host")
+def plain_host(stage: Stage) -> Host:
+    """Its release of ``web``, where that has three small files of text and nothing else."""
+    stage.upstream.commit(
+        {"web/a": "1\n", "web/sub/b": "2\n", "web/sub/c": "3\n", "web/run": None, "web/link": None}
+    )
     return Host.deploy(stage, stage.service("web"))
