@@ -25,13 +25,15 @@ def main(upstream: str, branch: str, link: str, local: str) -> int:
     with StateStore(home / "state.db") as state:
         reconciler = Reconciler(hooks=load_plugins(), state=state)
         (watch,) = watches([service], stores=home / ".gitopper/stores")
-        outcome = reconciler.reconcile(service, reconciler.poll(watch))
-    if outcome.error or outcome.deployed is None:
-        print(f"failed: {outcome.error}")
+        store = reconciler.poll(watch)
+        outcome = reconciler.reconcile(service, store)
+    why = outcome.error or (outcome.plan.why if outcome.plan else "")
+    if outcome.deployed is None or outcome.deployed.revision != store.tips.get(branch):
+        print(f"{local} is not at the tip of {branch}: {why}", file=sys.stderr)
         return 1
-    print(f"{local} is at {outcome.deployed.revision}: {outcome.plan.why if outcome.plan else ''}")
+    print(f"{local} is at {outcome.deployed.revision}: {why}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]) if len(sys.argv) == 5 else __doc__)

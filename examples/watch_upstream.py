@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from libgitopper import Reconciler, StateStore, load_config, load_plugins, watches
+from libgitopper import CheckoutError, Reconciler, StateStore, load_config, load_plugins, watches
 
 
 def main(config_path: str, polls: str = "10", seconds: str = "5") -> int:
@@ -25,8 +25,15 @@ def main(config_path: str, polls: str = "10", seconds: str = "5") -> int:
             for watch in watches(config.services, stores=Path(scratch)):
                 store = reconciler.poll(watch)
                 for service in watch.services:
-                    tip = store.tips[service.source.branch]
-                    now = {entry.link: entry.id for entry in store.content(tip, service).entries}
+                    try:
+                        tip = store.tips[service.source.branch]
+                        now = {entry.link: entry.id for entry in store.content(tip, service).entries}
+                    except KeyError as exc:
+                        print(f"{service.name}: there is no branch {exc}")
+                        continue
+                    except CheckoutError as exc:  # no such path in it
+                        print(f"{service.name}: {exc}")
+                        continue
                     old = before.get(service.name, now)
                     changed = sorted(link for link in now if old.get(link) != now[link])
                     print(f"{tip[:12]} {service.name}: {', '.join(changed) or 'nothing'} would change")
@@ -35,4 +42,4 @@ def main(config_path: str, polls: str = "10", seconds: str = "5") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]) if 2 <= len(sys.argv) <= 4 else __doc__)

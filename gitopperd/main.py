@@ -92,7 +92,8 @@ class Listen(click.ParamType[Address]):
     "--address",
     type=Listen(),
     show_default=DEFAULT_ADDRESS,
-    help="Where to answer REST and metrics, instead of listen in [api]; beyond loopback with TLS only.",
+    help="Where to answer REST and metrics, instead of listen in [api]; beyond loopback only with TLS, or"
+    " with insecure = true.",
 )
 @click.option(
     "--socket",
@@ -101,7 +102,9 @@ class Listen(click.ParamType[Address]):
     show_default=str(ROOT_SOCKET),
     help="Unix socket to answer on as well; below $XDG_RUNTIME_DIR for an ordinary user.",
 )
-@click.option("-t", "--interval", type=Duration(), help="Poll interval where the config has none: 30s, 5m.")
+@click.option(
+    "-t", "--interval", type=Duration(), help="Poll interval, instead of any in the config: 30s, 5m."
+)
 @click.option(
     "--state-dir",
     type=click.Path(path_type=Path),
@@ -194,14 +197,20 @@ def main(
 
 
 @main.command()
-@click.option("-c", "--config", type=click.Path(path_type=Path), required=True, help="Configuration file.")
+@click.option("-c", "--config", type=click.Path(path_type=Path), help="Configuration file.")
 @click.option("-h", "--hosts", default="", help="Names to look for instead of this host's own.")
-def check(config: Path, hosts: str) -> None:
+@click.pass_context
+def check(context: click.Context, config: Path | None, hosts: str) -> None:
     """Read a configuration, tell everything that is wrong with it, and do nothing else."""
+    before = context.parent.params if context.parent else {}  # gitopperd -c FILE check
+    config, hosts = config or before.get("config"), hosts or before.get("hosts", "")
+    if config is None:
+        raise click.UsageError("name the configuration: gitopperd check -c FILE")
+    file = config
     try:
         root = os.geteuid() == 0
         reading = _Reading(hosts=hosts, interval_seconds=None, root=root, hooks=load_plugins())
-        loaded = _or_exit(lambda: reading.read(config), config)
+        loaded = _or_exit(lambda: reading.read(file), file)
     except GitopperError as exc:
         click.echo(f"gitopperd: {exc}", err=True)
         sys.exit(FAILURE)
@@ -264,7 +273,7 @@ def _or_exit(read: Callable[[], Config], path: Path) -> Config:
         click.echo(str(exc), err=True)
         count = len(exc.problems)
         mistakes = f"{count} mistake{'s' if count > 1 else ''}"
-        click.echo(f"gitopperd: {path} has {mistakes}; nothing was changed", err=True)
+        click.echo(f"gitopperd: {path} has {mistakes}", err=True)
         sys.exit(USAGE)
 
 

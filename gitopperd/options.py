@@ -22,6 +22,8 @@ __all__ = ["UPSTREAM_VARIABLE", "Repository", "Value", "repository_options"]
 T = TypeVar("T")
 
 UPSTREAM_VARIABLE = "GITOPPER_UPSTREAM"
+DIRECTORY, BRANCH = "gitopper", "main"
+"""Where a configuration is looked for in its repository."""
 
 
 class Value(click.ParamType[Any], Generic[T]):
@@ -46,8 +48,8 @@ class Repository:
     """The options as they were given."""
 
     upstream: Upstream | None
-    directory: str
-    branch: str
+    directory: str | None
+    branch: str | None
     mount: Path | None
     pull: bool
     credentials: Path | None
@@ -78,11 +80,11 @@ class Repository:
         return Origin(
             source=Source(
                 upstream=self.upstream.url,
-                branch=self.branch,
+                branch=self.branch or BRANCH,
                 credentials=self._credentials(self.upstream),
                 fetch_user=self.fetch_user or fetch_user,
             ),
-            directory=self.directory,
+            directory=self.directory or DIRECTORY,
             file=PurePosixPath(config),
             mount=mount,
             interval_seconds=interval_seconds,
@@ -90,7 +92,9 @@ class Repository:
         )
 
     def _refuse_leftovers(self) -> None:
-        given: dict[str, object] = {"-M": self.mount, "-P": self.pull}
+        given: dict[str, object] = {
+            "-D": self.directory, "-B": self.branch, "-M": self.mount, "-P": self.pull,
+        }  # fmt: skip
         given |= {
             "--credentials": self.credentials,
             "--ssh-key": self.ssh_key,
@@ -153,16 +157,14 @@ _OPTIONS = (
         "-D",
         "--directory",
         type=Value("dir", v.link),
-        default="gitopper",
-        show_default=True,
+        show_default=DIRECTORY,
         help="With -U: directory of the repository that holds the configuration.",
     ),
     click.option(
         "-B",
         "--branch",
         type=Value("branch", n.branch),
-        default="main",
-        show_default=True,
+        show_default=BRANCH,
         help="With -U: branch to follow.",
     ),
     click.option(

@@ -127,7 +127,7 @@ def _obstacles(service: Service, release: Release, *formers: Service) -> list[st
         elif target is None and os.path.lexists(local):
             # An empty directory too: someone made it with an owner and a mode that we could not give back.
             found.append(
-                f'{local} is in the way; move it away, or use publish = "bind", which leaves it as it is'
+                f'{local} is in the way; move it away (publish = "bind", as root, leaves it as it is)'
             )
         elif _inside_release(local):
             found.append(f'{local} lies inside a path that is published already; change "local"')

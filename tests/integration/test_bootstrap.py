@@ -283,6 +283,8 @@ def test_once_fetches_the_configuration_first(site: Site, boot: Booted) -> None:
         (["-U", "ssh://git@git.example.net/x.git", "--credentials", "/k"], "http"),
         (["-U", "https://git.example.net/x.git", "-c", "/etc/gitopper.toml"], "below the directory of -D"),
         (["-P"], "-U"),
+        (["-D", "elsewhere"], "-D is about a repository"),
+        (["-B", "next"], "-B is about a repository"),
         (["--credentials", "relative"], "absolute path"),
     ],
 )

@@ -85,6 +85,27 @@ def test_one_service_is_reconciled_once_by_the_library_alone(tmp_path: Path, ups
     assert (local / "conf").read_text() == "two"
 
 
+def test_a_branch_that_is_not_there_is_no_success_also_after_one(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    words = (upstream.url, "web/etc", str(tmp_path / "web"))
+    for branch, code in (("nope", 1), ("main", 0), ("nope", 1)):
+        command = [sys.executable, str(EXAMPLES / "reconcile_once.py"), words[0], branch, *words[1:]]
+        environment = {**os.environ, "HOME": str(tmp_path)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+    assert "is not at the tip of nope: " in done.stderr
+
+
+@pytest.mark.parametrize("name", ["reconcile_once.py", "watch_upstream.py"])
+def test_an_example_without_arguments_tells_how_to_call_it(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"python examples/{name}" in done.stderr
+
+
 def test_a_watcher_tells_what_would_change_and_touches_nothing(tmp_path: Path, upstream: Upstream) -> None:
     config = tmp_path / "gitopper.toml"
     local = tmp_path / "etc-web"

@@ -183,7 +183,7 @@ def test_the_facade_asks_for_what_its_methods_say() -> None:
         @hookimpl
         def gitopper_mount(self, request: MountRequest) -> Published:
             asked.append(request)
-            return Published(release=None)
+            return Published(release=request.release.id if request.release else None)
 
     hooks = Hooks()
     hooks.register(Mounting())

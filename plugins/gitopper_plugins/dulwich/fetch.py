@@ -132,7 +132,10 @@ def _bring_history(
         without = NO_LARGE_FILES if along else NO_FILES
         layout.mark_partial(store.path)
     elif not known:
-        log.warning("%s can't leave out file contents: its store will be a full clone", store.upstream)
+        log.warning(
+            "%s can't leave out file contents: its store will be a full clone, unless its server is told"
+            " git config uploadpack.allowFilter true", store.upstream,
+        )  # fmt: skip
     # The branches that moved come first: what they were is what is closest to what they are.
     near_first = sorted(known, key=lambda branch: known[branch] == tips.get(branch))
     offered = haves(store.objects, [known[branch] for branch in near_first])

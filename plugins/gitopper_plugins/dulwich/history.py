@@ -64,7 +64,9 @@ def resolve(objects: Objects, prefix: str, branch: str, tip: ObjectID | None) ->
         raise UnknownRevision(f"branch {branch} is not there (upstream does not have it, or no fetch yet)")
     candidates = set(objects.with_prefix(prefix, COMMIT))
     if not candidates:
-        raise UnknownRevision(f"{prefix} is no commit that is known here; fetch first if it is new")
+        raise UnknownRevision(
+            f"{prefix} is no commit that is known here; if it is new, `gitopperctl do pull` fetches it"
+        )
     found = _in_history(objects, tip, candidates)
     if len(found) > 1:
         names = ", ".join(sorted(oid.decode()[:12] for oid in found))
