@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from libgitopper import Hooks
 
-__all__ = ["PluginContract"]
+__all__ = ["PluginContract", "needs_root"]
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root: run the tests as root to include this one"
+)
 
 
 class PluginContract:

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from libgitopper import ChangeKind, Content, Drift, DriftRequest, FileChange, Release, Service, Store
+from libgitopper.testing.contract import needs_root
 from libgitopper.testing.git import GitContract, Stage
 from libgitopper.testing.upstream import git
 
@@ -216,7 +217,7 @@ class DriftContract(GitContract):
         (release.path / "web/index").write_text("2")
         assert _kinds(_drift(stage, service, release).changes) == {"web/index": ChangeKind.EDITED}
 
-    @pytest.mark.root
+    @needs_root
     def test_owner_counts(self, stage: Stage, service: Service, release: Release) -> None:
         os.chown(release.path / "web/index", 65534, 65534)
         assert _kinds(_drift(stage, service, release).changes) == {"web/index": ChangeKind.OWNER}

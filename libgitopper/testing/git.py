@@ -37,7 +37,7 @@ from libgitopper import (
     UnknownRevision,
 )
 from libgitopper import Mapping as PathMapping
-from libgitopper.testing.contract import PluginContract
+from libgitopper.testing.contract import PluginContract, needs_root
 from libgitopper.testing.upstream import Upstream, git
 
 __all__ = ["CheckoutContract", "FetchContract", "GitContract", "Stage"]
@@ -329,7 +329,7 @@ class CheckoutContract(GitContract):
         with pytest.raises(CheckoutError, match="nobody-of-that-name"):
             stage.checkout(service)
 
-    @pytest.mark.root
+    @needs_root
     def test_mapped_files_belong_to_the_user(self, stage: Stage) -> None:
         release = stage.checkout(evolve(stage.service("web/sub"), user="nobody"))
         assert (release.path / "web/sub").owner() == "nobody"

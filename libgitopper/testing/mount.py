@@ -39,8 +39,11 @@ from libgitopper import (
     TreeEntry,
 )
 from libgitopper.testing.contract import PluginContract
+from libgitopper.testing.readers import reading
 
 __all__ = ["MountContract", "Stage", "contents"]
+
+PUBLISHED_WHILE_READ = 60
 
 
 @frozen(kw_only=True)
@@ -273,6 +276,37 @@ class MountContract(PluginContract):
             hooks.publish(service, broken)
         assert seen(service) == {"one"}
         assert hooks.observe(service).release == first.id
+
+    def test_whoever_reads_meanwhile_sees_one_release_or_the_other(
+        self, hooks: Hooks, stage: Stage
+    ) -> None:
+        """Never a path that is not there, an empty file, or files of both."""
+        service, names = stage.service(), ("a", "b", "sub/c")
+        releases = [stage.release(service, generation, files=names) for generation in ("one", "two")]
+        hooks.publish(service, releases[0])
+        with reading(service, names) as faults:
+            for number in range(PUBLISHED_WHILE_READ):
+                hooks.publish(service, releases[number % 2])
+        assert not faults
+
+    def test_to_judge_touches_nothing(self, hooks: Hooks, stage: Stage) -> None:
+        """Neither before there is anything, nor what is shown; it only refuses what could not be shown."""
+        service = stage.service()
+        first, second, broken = (
+            stage.release(service, generation) for generation in ("one", "two", "three")
+        )
+        shutil.rmtree(broken.path / service.mappings[1].link)
+        hooks.judge(service, first, service)
+        assert not any(
+            os.path.lexists(path) for path in (service.live, *(m.local for m in service.mappings))
+        )
+        hooks.publish(service, first)
+        hooks.judge(service, second, service)
+        with pytest.raises(PublishError, match=service.mappings[1].link):
+            hooks.judge(service, broken, service)
+        assert seen(service) == {"one"}
+        assert hooks.observe(service).release == first.id
+        assert service.live.resolve() == first.path.resolve()
 
     def test_two_services_do_not_meet(self, hooks: Hooks, stage: Stage) -> None:
         """Names that begin alike included."""

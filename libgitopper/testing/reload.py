@@ -56,14 +56,14 @@ def service_for_tests(name: str, **fields: Any) -> Service:
     return Service(name=name, **{**defaults, **fields})
 
 
-def request_for(service: Service, *, first: bool = False) -> ReloadRequest:
+def request_for(service: Service, *, first: bool = False, start: bool = False) -> ReloadRequest:
     """Return the request that follows the publication of some release of `service`."""
     entries = tuple(TreeEntry(link=m.link, id="b" * 40, mode=0o040000) for m in service.mappings)
     content = Content(revision="a" * 40, entries=entries)
     identity = content.release_id(service)
     path = service.releases / identity
     release = Release(service=service.name, id=identity, path=path, content=content)
-    return ReloadRequest(service=service, release=release, first=first)
+    return ReloadRequest(service=service, release=release, first=first, start=start)
 
 
 class ReloadContract(PluginContract):
@@ -87,6 +87,11 @@ class ReloadContract(PluginContract):
         """A service with `timeout_seconds` of at most 2, whose reload takes a minute or more."""
         raise NotImplementedError
 
+    @pytest.fixture
+    def ended(self) -> Service | None:
+        """A service that does not run. None: what the plugin reloads is nothing that runs."""
+        return None
+
     @pytest.mark.parametrize("first", [True, False])
     def test_a_release_is_taken(self, hooks: Hooks, taken: Service, first: bool) -> None:
         """The answer names what was done, for the log."""
@@ -99,6 +104,15 @@ class ReloadContract(PluginContract):
         """A crash before the record is written repeats the reload, also the first one."""
         for first in (True, True, False, False):
             assert hooks.reload(request_for(taken, first=first)).did
+
+    def test_what_does_not_run_is_left_so_until_it_has_to(
+        self, hooks: Hooks, ended: Service | None
+    ) -> None:
+        """`start` comes with a release that is taken back: its successor may have ended the service."""
+        if ended is not None:
+            assert hooks.reload(request_for(ended)).idle
+            assert not hooks.reload(request_for(ended, start=True)).idle
+            assert not hooks.reload(request_for(ended)).idle
 
     def test_a_refusal_has_the_services_own_words(self, hooks: Hooks, refused: Service) -> None:
         """The error is what an operator reads first; and it is no less true the second time."""

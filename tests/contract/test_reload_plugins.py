@@ -61,6 +61,11 @@ class TestSystemd(ReloadContract):
         return service_for_tests("takes")
 
     @pytest.fixture
+    def ended(self, systemd_box: SystemdBox) -> Service:
+        systemd_box.add_unit("ended.service", TAKES)
+        return service_for_tests("ended")
+
+    @pytest.fixture
     def refused(self, systemd_box: SystemdBox) -> Service:
         systemd_box.add_unit("refuses.service", REFUSES, start=True)
         return service_for_tests("refuses")

@@ -67,9 +67,8 @@ class SshSig:
         ]
         signers = settings.get("allowed_signers")
         if not isinstance(signers, str) or not Path(signers).is_file():
-            problems.append(
-                f"allowed_signers: {signers!r} is no file; name one in the format of ssh-keygen(1)"
-            )
+            wrong = "missing" if signers is None else f"{signers!r} is no file"
+            problems.append(f"allowed_signers: {wrong}; name a file in the format of ssh-keygen(1)")
         entries = settings.get("signers")
         if not isinstance(entries, list) or not entries:
             problems.append(
@@ -136,6 +135,10 @@ def _entry_problems(entry: object, number: int) -> list[str]:
         Role.named(str(entry.get("role")))
     except ValueError as exc:
         return [f"signers[{number}].role: {exc}"]
+    services = entry.get("services", ["*"])
+    # A text is a sequence, too: "web*" would be w, e, b, and *, which is every service.
+    if not isinstance(services, list) or not all(isinstance(glob, str) for glob in services):
+        return [f'signers[{number}].services: not a list of names or globs; write ["web*", "db"]']
     return []
 
 
