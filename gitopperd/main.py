@@ -244,7 +244,6 @@ class _Reading:
             "environ": os.environ,
             "overrides": Overrides(interval_seconds=self.interval_seconds),
             "judge_auth": self.hooks.auth_problems,
-            "fetch_user": default_fetch_user(root=self.root),
         }
 
 

@@ -4,7 +4,16 @@ Everything that a plugin or a tool of your own needs is exported here; nothing e
 """
 
 from libgitopper.access import AuthRequest, Grant, Identity, Role, TlsPeer, UnixPeer
-from libgitopper.config import Api, AuthSettings, Config, Overrides, Webhook, load_config, parse_duration
+from libgitopper.config import (
+    Api,
+    AuthSettings,
+    Config,
+    Overrides,
+    Webhook,
+    load_config,
+    parse_config,
+    parse_duration,
+)
 from libgitopper.deciding import Decision, Peer
 from libgitopper.disk import make_directory, sync_filesystem
 from libgitopper.errors import (
@@ -191,6 +200,7 @@ __all__ = [
     "make_directory",
     "make_plan",
     "opening",
+    "parse_config",
     "parse_duration",
     "parse_window",
     "run",

@@ -113,7 +113,7 @@ class Inspector:
             peers: the services that `service.after` names.
         """
         view = self._deciding.look(service)
-        revision = self.resolve(service, store, commit) if commit else _newest(service, store, view)
+        revision = self.resolve(service, commit, store) if commit else _newest(service, store, view)
         read = _read(store, revision)
         aim = self._deciding.aim(service, store, view)
         now, trouble = self._decide(aim, service, store, view, peers)
@@ -174,8 +174,8 @@ class Inspector:
         """
         deployed = self._state.deployed(service.name)
         here = deployed.revision if deployed else None
-        first = self.resolve(service, store, before) if before else here
-        second = self.resolve(service, store, after) if after else _tip(service, store)
+        first = self.resolve(service, before, store) if before else here
+        second = self.resolve(service, after, store) if after else _tip(service, store)
         return self._compare(service, store, first, second, deployed, Compared.REVISIONS)
 
     def behind(self, service: Service, store: Store | None) -> Behind | None:
@@ -192,7 +192,7 @@ class Inspector:
         touching = sum(_touches(commit, service, store, contents) for commit in ahead)
         return Behind(upstream=tip, commits=len(ahead), touching=touching)
 
-    def resolve(self, service: Service, store: Store | None, prefix: str) -> str:
+    def resolve(self, service: Service, prefix: str, store: Store | None) -> str:
         """Return the commit that `prefix` names: of the branch, of a kept release, or of the history.
 
         Raises:

@@ -23,7 +23,7 @@ from libgitopper.planner import Plan
 from libgitopper.publishing import Publishing
 from libgitopper.repository import Store
 from libgitopper.requests import Drift, Event, FetchRequest
-from libgitopper.revisions import find_revision
+from libgitopper.revisions import check_full, find_revision
 from libgitopper.state import StateStore
 from libgitopper.watching import HealthWatch
 
@@ -189,8 +189,12 @@ class Reconciler:
 
         On return it is on disk, and every later publish obeys it. Who asks for a rollback has a
         reason: where that very commit was rejected before, it is tried again.
+
+        Raises:
+            UnknownRevision: a rollback to what is no full hash; `resolve` finds it.
         """
         if intent.kind is IntentKind.ROLLBACK:
+            check_full(service, intent.revision)
             self._state.pardon(service, intent.revision)
         return self._intents.want(service, intent)
 

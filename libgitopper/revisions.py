@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import re
+
 from libgitopper.errors import AmbiguousRevision, UnknownRevision
 from libgitopper.model import Service
 from libgitopper.repository import Store
 from libgitopper.state import StateStore
 
-__all__ = ["find_revision"]
+__all__ = ["check_full", "find_revision"]
 
 MIN_DIGITS = 4
 """A shorter hash names too much by chance."""
 SHOWN_DIGITS = 12
+FULL_HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def check_full(service: str, revision: str | None) -> None:
+    """Refuse what is no full hash: a pass could not find it, and would blame the store.
+
+    Raises:
+        UnknownRevision: it is none; the text says how to find one.
+    """
+    if not FULL_HASH.fullmatch(revision or ""):
+        raise UnknownRevision(
+            f"{service} can't go to {revision!r}, which is no full hash; resolve() finds it"
+        )
 
 
 def find_revision(service: Service, prefix: str, store: Store | None, state: StateStore) -> str:

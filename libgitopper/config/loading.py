@@ -114,7 +114,6 @@ def load_config(
     environ: Mapping[str, str],
     overrides: Overrides = Overrides(),
     judge_auth: JudgeAuth | None = None,
-    fetch_user: str | None = None,
 ) -> Config:
     """Read the configuration in `path`; for the arguments see `parse_config`.
 
@@ -144,7 +143,6 @@ def load_config(
         environ=environ,
         overrides=overrides,
         judge_auth=judge_auth,
-        fetch_user=fetch_user,
     )
 
 
@@ -157,18 +155,17 @@ def parse_config(
     environ: Mapping[str, str],
     overrides: Overrides = Overrides(),
     judge_auth: JudgeAuth | None = None,
-    fetch_user: str | None = None,
 ) -> Config:
-    """Return what `text` says for this host. Pure.
+    """Return what `text` says for this host; of the host itself it reads the list of accounts alone.
 
     Args:
         text: TOML.
         origin: the name of the file, for errors and for `Config.origin`.
         hosts: the names that this host answers to.
-        root: whether the daemon runs as root: decides the defaults of ``publish`` and ``mount``.
+        root: whether what works by it runs as root: decides the defaults of ``publish``, ``mount`` and
+            ``fetch_user``, who reads what upstreams send.
         environ: environment variables: ``XDG_DATA_HOME`` and ``HOME`` are looked at, for ``mount``.
         overrides: from the command line.
-        fetch_user: the account that fetches where the file names none; see `default_fetch_user`.
         judge_auth: tells what is wrong with the table of an auth plugin, as `Hooks.auth_problems` does.
 
     Raises:
@@ -176,7 +173,9 @@ def parse_config(
     """
     document = _toml(text, origin)
     problems = Problems()
-    given = _Given(mount=default_mount(root=root, environ=environ), fetch_user=fetch_user)
+    given = _Given(
+        mount=default_mount(root=root, environ=environ), fetch_user=default_fetch_user(root=root)
+    )
     defaults = _defaults(document, given, root, overrides, problems)
     entries = _entries(document, defaults, problems)
     check_hosts(entries, hosts, defaults.mount, problems)

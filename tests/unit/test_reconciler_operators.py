@@ -154,6 +154,17 @@ def test_a_hash_is_resolved_from_the_branch_and_in_any_case(host: SimulatedHost)
     assert host.reconciler.resolve(web, first.upper(), None) == first
 
 
+@pytest.mark.parametrize("revision", ["a7561c0", "", None, "HEAD", "A" * 40])
+def test_what_is_no_full_hash_is_not_acknowledged_as_a_rollback(
+    host: SimulatedHost, revision: str | None
+) -> None:
+    web = host.service()
+    host.deploy(web)
+    with pytest.raises(UnknownRevision, match=r"web can't go to .*, which is no full hash; resolve\(\)"):
+        host.reconciler.want(web.name, Intent(kind=IntentKind.ROLLBACK, revision=revision))
+    assert host.state.intent(web.name) == Intent()
+
+
 @pytest.mark.parametrize("prefix", ["f" * 40, "123", ""])
 def test_a_hash_that_names_nothing_is_refused_with_what_would_do(host: SimulatedHost, prefix: str) -> None:
     web = host.service()
