@@ -17,6 +17,7 @@ from pathlib import Path
 
 from attrs import evolve, field, frozen
 
+from libgitopper.canonical import canonical
 from libgitopper.limits import DEFAULT_LIMITS, Limits
 from libgitopper.safeguards import Check, DriftPolicy, Health, Verify
 from libgitopper.valid import has_zone
@@ -76,6 +77,13 @@ class Mapping:
     file: bool = False
 
 
+BEARING_ON_FITNESS = frozenset({
+    "mappings", "mount", "user", "package", "action", "publish", "reload", "command", "readonly", "check",
+    "health",
+})  # fmt: skip
+"""Settings of a service by which one and the same release may be fit, or not."""
+
+
 @frozen(kw_only=True)
 class Service:
     """One service as this host runs it, defaults applied. What a `[[services]]` entry becomes."""
@@ -120,14 +128,13 @@ class Service:
     after: tuple[str, ...] = ()
     """Services of this host that must be in line with their upstream before new content is deployed."""
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Name of all settings that bear on whether a release is fit for the service: 16 hex digits."""
-        what = (
-            self.mappings, self.mount, self.user, self.package, self.action, self.publish, self.reload,
-            self.command, self.readonly, self.check, self.health,
-        )  # fmt: skip
-        return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+        """Name of all settings that bear on whether a release is fit for the service: 16 hex digits.
+
+        It outlives an upgrade, or what was rejected would be tried once more after each.
+        """
+        return hashlib.sha256(canonical(self, BEARING_ON_FITNESS).encode()).hexdigest()[:16]
 
     @property
     def places(self) -> tuple[object, ...]:
