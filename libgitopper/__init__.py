@@ -60,7 +60,7 @@ from libgitopper.model import (
     watches,
 )
 from libgitopper.planner import Plan, Reason, Verb, aim, make_plan
-from libgitopper.proc import Completed, run, spawn
+from libgitopper.proc import Completed, ended, run, spawn
 from libgitopper.reconciler import Outcome, Reconciler
 from libgitopper.records import Deploy, DriftRecord, Rejection, Result
 from libgitopper.repository import ChangeKind, Commit, FileChange, Store
@@ -194,6 +194,7 @@ __all__ = [
     "Window",
     "aim",
     "derive",
+    "ended",
     "hookimpl",
     "load_config",
     "load_plugins",

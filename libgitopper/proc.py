@@ -22,7 +22,7 @@ from attrs import frozen
 
 from libgitopper.errors import CommandError
 
-__all__ = ["Completed", "end", "run", "spawn"]
+__all__ = ["Completed", "end", "ended", "run", "spawn"]
 
 OUTPUT_LIMIT_BYTES = 64 * 1024
 GRACE_SECONDS = 2.0
@@ -96,13 +96,14 @@ def run(
         assert process.stdout is not None  # noqa: S101 - it is a pipe by default
         output = _Tail(process.stdout.fileno())
         if not _follow(process, output, started + timeout_seconds):
-            _signal_group(process.pid, signal.SIGTERM)
+            _signal_group(process, signal.SIGTERM)
             # Still read: it may have something to say, and would hang on a full pipe.
             _follow(process, output, time.monotonic() + GRACE_SECONDS)
             _kill(process)
             message = f"{shlex.join(argv)}: not done after {timeout_seconds:g} s, ended"
             raise CommandError(message, output=output.finish())
         text, seconds = output.finish(), time.monotonic() - started
+        _kill(process)
         return Completed(argv=tuple(argv), code=process.returncode, output=text, seconds=seconds)
 
 
@@ -117,6 +118,9 @@ def spawn(
     stderr: int | IO[bytes] = subprocess.PIPE,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start `argv` in a session of its own; on leaving the block it is ended, and reaped, with its group.
+
+    Within the block ask `ended`, and not the process: ``poll`` and ``wait`` reap it, and what is left of
+    its group is then left alone.
 
     Raises:
         CommandError: it could not be started.
@@ -149,19 +153,48 @@ def _limited(argv: Sequence[str], size: int) -> Sequence[str]:
     return [sys.executable, "-I", "-S", "-c", _SET_LIMIT, str(size), *argv]
 
 
+def ended(process: subprocess.Popen[bytes], within_seconds: float = 0.0) -> bool:
+    """Wait so long for a process of `spawn` to end; True once it has.
+
+    It is not reaped by that: until it is, nobody else gets its number, which is also that of its group.
+    """
+    if within_seconds > 0:
+        return _follow(process, None, time.monotonic() + within_seconds)
+    try:
+        return _awaits_reaping(process)
+    except ChildProcessError:
+        return True
+
+
 def end(process: subprocess.Popen[bytes]) -> None:
     """End the process and all of its group: asked first, killed after two seconds; and reap it."""
-    if process.poll() is None:
-        _signal_group(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_SECONDS)
+    if not ended(process):
+        _signal_group(process, signal.SIGTERM)
+        ended(process, GRACE_SECONDS)
     _kill(process)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     # Children of a leader that is gone are still in its group.
-    _signal_group(process.pid, signal.SIGKILL)
+    _signal_group(process, signal.SIGKILL)
     process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ChildProcessError, ProcessLookupError, PermissionError):
+        _awaits_reaping(process)  # once it is reaped, its number may be that of a stranger's group
+        os.killpg(process.pid, number)
+
+
+def _awaits_reaping(process: subprocess.Popen[bytes]) -> bool:
+    """True when it has ended, False while it runs.
+
+    Raises:
+        ChildProcessError: it is reaped: by us, or by the kernel where who started us ignores SIGCHLD.
+    """
+    if process.returncode is not None:
+        raise ChildProcessError
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 class _Tail:
@@ -194,18 +227,18 @@ class _Tail:
         return self._kept[-OUTPUT_LIMIT_BYTES:].decode(errors="replace")
 
 
-def _follow(process: subprocess.Popen[bytes], output: _Tail, until: float) -> bool:
+def _follow(process: subprocess.Popen[bytes], output: _Tail | None, until: float) -> bool:
     """Gather output while the process runs; True once it has ended, False when it is `until` first."""
     with _ending(process) as ending:
         poll = select.poll()
-        for descriptor in (output.pipe, *ending):
+        for descriptor in (*((output.pipe,) if output else ()), *ending):
             poll.register(descriptor, select.POLLIN)
-        while process.poll() is None:
+        while not ended(process):
             left = until - time.monotonic()
             if left <= 0:
                 return False
             ready = poll.poll(math.ceil(1000 * min(left, LONGEST_SECONDS if ending else LOOK_SECONDS)))
-            if any(descriptor == output.pipe for descriptor, _ in ready) and not output.take():
+            if output and any(descriptor == output.pipe for descriptor, _ in ready) and not output.take():
                 poll.unregister(output.pipe)
     return True
 
@@ -229,8 +262,3 @@ def _reason(exc: OSError | ValueError, cwd: Path | None) -> str:
         return str(exc)
     # The same error for a missing program and a missing directory: say which.
     return f"{exc.strerror}: {cwd}" if cwd and str(exc.filename) == str(cwd) else exc.strerror
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)

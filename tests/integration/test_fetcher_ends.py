@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from gitopper_plugins.dulwich import fetcher
+from gitopper_plugins.dulwich.channel import Deadline
 from libgitopper import SourceError
 from tests.support.fetching import Client, children_that_fetch, client, until
 from tests.support.gitserver import HttpServer
@@ -39,6 +41,19 @@ def test_killed_between_two_polls_another_one_takes_over(client: Client, server:
     assert not client.fetch(server.url()).moved
     (after,) = client.pids()
     assert after != before
+
+
+def test_killed_it_keeps_its_number_until_another_one_takes_over() -> None:
+    with contextlib.closing(fetcher.Fetcher("nobody")) as fetches:
+        with fetches.conversation(Deadline.after(30)):
+            killed = fetches.pid
+            assert killed is not None
+            os.kill(killed, signal.SIGKILL)
+            until(lambda: ended(killed))
+        assert ended(killed), "a stranger who gets its number would be killed next"
+        with fetches.conversation(Deadline.after(30)):
+            assert fetches.pid not in {None, killed}
+        assert not Path(f"/proc/{killed}").exists()
 
 
 def test_killed_in_a_fetch_that_is_told_and_the_next_one_is_well(

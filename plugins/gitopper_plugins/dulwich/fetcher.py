@@ -24,7 +24,7 @@ from gitopper_plugins.dulwich.channel import Channel, Deadline
 from gitopper_plugins.dulwich.failures import UnusableError
 from gitopper_plugins.dulwich.frames import Conversation, GoneError
 from gitopper_plugins.dulwich.pkt import readable
-from libgitopper import spawn
+from libgitopper import ended, spawn
 
 __all__ = ["Fetcher", "cant"]
 
@@ -95,7 +95,7 @@ class _Process:
     @property
     def alive(self) -> bool:
         """True as long as it runs."""
-        return self._process.poll() is None
+        return not ended(self._process)
 
     def end(self) -> None:
         """End it, and all that it runs."""

@@ -146,7 +146,7 @@ class CommandTransport:
         """See `Transport`."""
         argv = _ssh_argv(self.ssh, access, deadline) if self.ssh else _upload_pack_argv(self.path)
         # Not above: the fetcher has to do with a library of some megabytes only if an upstream takes ssh.
-        from libgitopper import spawn
+        from libgitopper import ended, spawn
 
         # One socket for both directions: then deadlines work as they do for a network connection.
         ours, theirs = socket.socketpair()
@@ -164,8 +164,8 @@ class CommandTransport:
                     stderr.seek(0)
                     said = stderr.read(64 * 1024).decode(errors="replace")
                     raise self._explained(said, exc) from exc
-                with contextlib.suppress(Exception):
-                    process.wait(min(1.0, deadline.remaining()))
+                with contextlib.suppress(TimeoutError):
+                    ended(process, min(1.0, deadline.remaining()))
 
     def close(self) -> None:
         """Nothing is kept."""
