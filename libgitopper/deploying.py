@@ -9,6 +9,7 @@ service is not healthy, back to the release before, which is published and watch
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NoReturn
@@ -50,6 +51,8 @@ class Taken:
     deployed: Deployed
     """What is to be recorded of it."""
     reloaded: Reloaded
+    since_monotonic: float
+    """When the reload was done, on the clock that nobody sets; `deployed` has what the wall showed then."""
 
 
 @define(kw_only=True, eq=False)
@@ -137,11 +140,12 @@ class Deploying:
         """Make the service take what is published; return what is to be recorded of it."""
         request = ReloadRequest(service=service, release=release, first=first, start=start)
         reloaded = self._hooks.reload(request)
+        since_monotonic = time.monotonic()
         deployed = Deployed(
             revision=release.content.revision, release=release.id, content=release.content,
             service=service, at=self._now(), note=reloaded.note,
         )  # fmt: skip
-        return Taken(deployed=deployed, reloaded=reloaded)
+        return Taken(deployed=deployed, reloaded=reloaded, since_monotonic=since_monotonic)
 
     def restored(
         self, service: Service, release: Release, why: str, *, start: bool, ended: Rejection | None = None
@@ -329,7 +333,10 @@ class Deploying:
     ) -> Sequence[Accepted]:
         if taken.reloaded.idle:
             return ()
-        return self._watch.run(service, release, since=taken.deployed.at, still=self._still(order))
+        return self._watch.run(
+            service, release, since=taken.deployed.at, since_monotonic=taken.since_monotonic,
+            still=self._still(order),
+        )  # fmt: skip
 
     def _still(self, order: Order) -> Callable[[], bool]:
         """Return what tells whether settings and intent are those that the order was given for."""

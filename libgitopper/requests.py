@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -208,6 +209,8 @@ class HealthRequest:
     """When its reload was done; UTC."""
     timeout_seconds: float
     """Deadline for this probe."""
+    since_monotonic: float = field(factory=time.monotonic)
+    """The same in seconds of CLOCK_MONOTONIC, which nobody sets; as systemd's ``…Monotonic`` have it."""
 
 
 @frozen(kw_only=True)

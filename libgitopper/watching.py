@@ -69,10 +69,17 @@ class HealthWatch:
         self._sleep = sleep
 
     def run(
-        self, service: Service, release: Release, *, since: datetime, still: Callable[[], bool]
+        self,
+        service: Service,
+        release: Release,
+        *,
+        since: datetime,
+        since_monotonic: float,
+        still: Callable[[], bool],
     ) -> tuple[Accepted, ...]:
         """Watch `service`, which took `release` at `since` (UTC); return what the last probe answered.
 
+        `since_monotonic` is the same moment on ``time.monotonic``: that on the wall may be set meanwhile.
         It is over at once where nobody watches. `still` is asked before each probe, and at least
         every 0.2 s between them: False ends the watch.
 
@@ -84,7 +91,10 @@ class HealthWatch:
         health = service.health or Health()
         _check_possible(health)
         longest = min(service.timeout_seconds, max(PROBE_SECONDS, health.within_seconds / 3))
-        request = HealthRequest(service=service, release=release, since=since, timeout_seconds=longest)
+        request = HealthRequest(
+            service=service, release=release, since=since, since_monotonic=since_monotonic,
+            timeout_seconds=longest,
+        )  # fmt: skip
         left, seen = health.within_seconds, _Seen()
         deadline = self._clock() + left
         while left >= SHORTEST_SECONDS:

@@ -10,7 +10,6 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import TypeAlias
 
 from gitopper_plugins.command import DAEMONS_OWN
@@ -74,15 +73,8 @@ def _unit(request: HealthRequest, seconds: float) -> str:
     if not unit.runs:
         return f"unit {name} is {unit.state}"
     # Only so a unit is found out that fails and is started again, over and over.
-    after = (unit.up_since - _microseconds_since_boot(request.since)) / 1e6
+    after = unit.up_since / 1e6 - request.since_monotonic
     return f"unit {name} was started again {after:.1f}s after its reload" if after > 0 else ""
-
-
-def _microseconds_since_boot(at: datetime) -> float:
-    """Return `at` on the clock of systemd's timestamps, which nobody sets."""
-    # In this order: what comes between the two clocks makes it later, so a start before `at` stays before.
-    ago = datetime.now(UTC) - at
-    return (time.monotonic() - ago.total_seconds()) * 1e6
 
 
 def _tcp(request: HealthRequest, seconds: float) -> str:

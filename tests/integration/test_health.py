@@ -142,7 +142,10 @@ def test_it_is_watched_until_the_server_is_ready(serve: Serve) -> None:
     )
     asked = request(wanted)
     watch = HealthWatch(hooks=hooks)
-    answers = watch.run(asked.service, asked.release, since=asked.since, still=lambda: True)
+    answers = watch.run(
+        asked.service, asked.release, since=asked.since, since_monotonic=asked.since_monotonic,
+        still=lambda: True,
+    )  # fmt: skip
     assert answers == (Accepted(judged=("health",)),)
 
 
@@ -153,6 +156,9 @@ def test_a_server_that_never_gets_ready_is_given_up_in_time(serve: Serve) -> Non
     asked = request(Health(http=url, within_seconds=0.5, interval_seconds=0.1))
     started = time.monotonic()
     with pytest.raises(HealthError) as caught:
-        HealthWatch(hooks=hooks).run(asked.service, asked.release, since=asked.since, still=lambda: True)
+        HealthWatch(hooks=hooks).run(
+            asked.service, asked.release, since=asked.since, since_monotonic=asked.since_monotonic,
+            still=lambda: True,
+        )  # fmt: skip
     assert time.monotonic() - started < 2
     assert str(caught.value) == f"not healthy within 0.5s: {url} answers 503"

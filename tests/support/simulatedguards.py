@@ -68,6 +68,7 @@ class SimulatedGuards:
         self.note = ""
         """What a probe has to say of a healthy service."""
         self.verified: list[VerifyRequest] = []
+        self.probed: list[HealthRequest] = []
         self.asked: list[HoldRequest] = []
         self.compared: list[DriftRequest] = []
 
@@ -120,6 +121,7 @@ class SimulatedGuards:
         self._script.before(step)
         # What counts is what the service took, whatever the request says.
         taken = self._services.taken.get(service.name)
+        self.probed.append(request)
         assert taken == request.release.id, "it was watched with a release that it did not take"
         if ILL in _words(request.release.path):
             raise HealthError("connection refused")

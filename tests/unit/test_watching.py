@@ -82,7 +82,9 @@ class Site:
         wanted = health or (Health(unit=True, **settings) if settings else None)
         service = service_for_tests("web", health=wanted, timeout_seconds=timeout_seconds)
         watch = HealthWatch(hooks=hooks, clock=self.clock, sleep=self.sleep)
-        return watch.run(service, request_for(service).release, since=SINCE, still=still)
+        return watch.run(
+            service, request_for(service).release, since=SINCE, since_monotonic=990.5, still=still
+        )
 
 
 GOOD = Accepted(judged=("health",), note="fine")
@@ -104,6 +106,7 @@ def test_a_probe_is_told_what_it_is_about() -> None:
     site.watch(within_seconds=30)
     (request,) = site.requests
     assert (request.service.name, request.release.service, request.since) == ("web", "web", SINCE)
+    assert request.since_monotonic == 990.5
 
 
 def test_it_is_probed_until_it_is_healthy() -> None:
