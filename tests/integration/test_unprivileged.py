@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import threading
@@ -21,7 +22,7 @@ from gitopper_plugins.dulwich.channel import Channel, Deadline
 from gitopper_plugins.dulwich.failures import DeniedError, GarbledError, UnusableError
 from gitopper_plugins.dulwich.frames import Conversation, GoneError
 from gitopper_plugins.dulwich.protocol import Haves
-from gitopper_plugins.dulwich.readers import Theirs
+from gitopper_plugins.dulwich.readers import Theirs, _text
 from tests.support import rawpack as raw
 from tests.support.fetching import MEMORY_BYTES, SECONDS
 from tests.support.gitserver import HttpServer, ssh_server
@@ -174,6 +175,35 @@ def test_keys_are_files_for_ssh_only_while_it_runs(
             assert {path.name for path in directory.iterdir()} == {"ssh_key", "known_hosts"}
             assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o600}
         assert list(home.iterdir()) == []
+
+
+def test_bytes_of_no_encoding_in_what_ssh_reads_arrive_as_they_are(
+    serving: Serving, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a comment in Latin-1, in a file that was begun long ago."""
+    known, seen = tmp_path / "known_hosts", tmp_path / "seen"
+    known.write_bytes(b"# J\xfcrgen's laptop\n")
+    monkeypatch.setenv("GIT_SSH_COMMAND", f"sh -c 'cp {home}/*/known_hosts {seen}; exit 1'")
+    with (
+        pytest.raises(UnusableError),
+        serving.exchange("ssh://git@example.net/x.git", known_hosts=_text(known)) as exchange,
+    ):
+        exchange.offer({"main"}, {})
+    assert seen.read_bytes() == known.read_bytes()
+
+
+def test_a_key_that_has_no_room_is_told_as_that(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The full file system is simulated."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(unprivileged, "_opener", full)
+    with (
+        pytest.raises(OSError, match="No space left on device"),
+        serving.exchange("ssh://git@example.net/x.git", ssh_key="key") as exchange,
+    ):
+        exchange.offer({"main"}, {})
 
 
 def test_a_daemon_that_hangs_up_is_no_trouble(serving: Serving, server: HttpServer) -> None:

@@ -8,7 +8,7 @@ What is imported here stays in memory for as long as the daemon runs, so it is l
 ever need it has to import at once: the account may not be able to read where Python is installed.
 """
 
-# ruff: noqa: PTH102, PTH106, PTH108, PTH123, PTH208 - names and descriptors of the moment
+# ruff: noqa: PTH102, PTH108, PTH123, PTH208 - names and descriptors of the moment
 
 from __future__ import annotations
 
@@ -104,19 +104,17 @@ def _access(asked: dict[str, Any]) -> Iterator[Access]:
     files = {name: asked[name] for name in ("ssh_key", "known_hosts") if asked.get(name)}
     directory = f"{sandbox.HOME}/{os.urandom(8).hex()}"
     paths = {}
-    try:
+    with contextlib.ExitStack() as stack:
         if files:
             os.mkdir(directory, 0o700)
+            stack.callback(os.rmdir, directory)
         for name, text in files.items():
-            paths[name] = f"{directory}/{name}"
-            with open(paths[name], "x", opener=_opener, encoding="utf-8") as file:
+            paths[name] = path = f"{directory}/{name}"
+            # The bytes that the daemon read, whatever they are: a comment may be in another encoding.
+            with open(path, "x", opener=_opener, encoding="utf-8", errors="surrogateescape") as file:
+                stack.callback(os.unlink, path)
                 file.write(text)
         yield Access(authorization=asked.get("authorization"), user=asked.get("user"), **paths)
-    finally:
-        for path in paths.values():
-            os.unlink(path)
-        if files:
-            os.rmdir(directory)
 
 
 def _opener(path: str, flags: int) -> int:
