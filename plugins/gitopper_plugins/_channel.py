@@ -53,22 +53,29 @@ def dial(host: str, port: int, deadline: Deadline) -> socket.socket:
         OSError: none does; also TimeoutError.
     """
     addresses = _look_up(host, port, deadline)
-    failure: OSError = OSError(f"{host} has no address")
+    failure: OSError | None = None
     for left, (family, kind, proto, _, address) in zip(
         range(len(addresses), 0, -1), addresses, strict=True
     ):
-        sock = socket.socket(family, kind, proto)
         try:
-            sock.settimeout(deadline.remaining() / left)
-            sock.connect(address)
-            _refuse_ourselves(sock)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return _connected(socket.socket(family, kind, proto), address, deadline.remaining() / left)
         except OSError as exc:
-            sock.close()
-            failure = exc
-        else:
-            return sock
-    raise failure
+            # An address that can't even be tried here tells nothing of the other side.
+            if failure is None or exc.errno != errno.EAFNOSUPPORT:
+                failure = exc
+    raise failure or OSError(f"{host} has no address")
+
+
+def _connected(sock: socket.socket, address: Any, seconds: float) -> socket.socket:
+    try:
+        sock.settimeout(seconds)
+        sock.connect(address)
+        _refuse_ourselves(sock)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def reason(error: Exception, seconds: float) -> str:
