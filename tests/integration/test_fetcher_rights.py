@@ -73,7 +73,7 @@ def test_it_takes_little_memory(client: Client, upstream: Upstream, server: Http
 
 
 TRIES = """
-import ctypes, os, socket, sys
+import ctypes, os, signal, socket, sys
 from gitopper_plugins.dulwich import sandbox
 account, store, secret, mine = sys.argv[1:]
 assert sandbox.enter(account, sandbox.Bounds(memory_bytes=1 << 28)) == []
@@ -96,6 +96,20 @@ refused("a signal for root", lambda: os.kill(os.getppid(), 0))
 refused("packets", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW).fileno())
 refused("vsock", lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM).fileno())
 refused("io_uring", lambda: libc.syscall(425, 1, 0))
+refused("memory as a file", lambda: os.memfd_create("held"))
+refused("memory that stays", lambda: libc.shmget(0, 1 << 20, 0o1600))
+refused("to be spared", lambda: os.open("/proc/self/oom_score_adj", os.O_WRONLY))
+with open("/proc/self/oom_score_adj") as file:
+    assert int(file.read()) == 1000
+def too_much():
+    with open("/tmp/large", "wb", buffering=0) as file:
+        for _ in range(256):
+            file.write(bytes(1 << 20))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+refused("a large file", too_much)
+os.unlink("/tmp/large")
+held = os.statvfs("/tmp")
+assert held.f_blocks * held.f_frsize <= 1 << 27
 refused("keyctl", lambda: libc.syscall({"x86_64": 250}.get(os.uname().machine, 219), 0, -3, 0))
 for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
     socket.socket(family).close()

@@ -29,6 +29,7 @@ _NOSUID, _NODEV, _NOEXEC = 2, 4, 8
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _RDONLY = 442, -100, 0x8000, 1
 _SET_DUMPABLE, _SET_NAME, _CAPBSET_DROP, _SET_NO_NEW_PRIVS, _CAP_AMBIENT = 4, 15, 24, 38, 47
 _CLEAR_ALL = 4
+_FIRST_TO_GO = 1000
 _LAST_CAPABILITY = 63
 
 
@@ -41,9 +42,16 @@ class Bounds:
     """What the process may take."""
 
     memory_bytes: int
-    file_bytes: int = 2 << 30
-    """Of one file, which is also the size of its file system."""
+    """Of its own, for itself and for each process that it starts."""
     files: int = 1024
+
+    @property
+    def file_bytes(self) -> int:
+        """Of all its files, which are in memory, too, and so of one: the index of a pack, and keys.
+
+        Of an object an index holds at most 36 bytes, and who makes it holds more than twice as many.
+        """
+        return self.memory_bytes // 2
 
 
 def enter(account: str, bounds: Bounds) -> list[str]:
@@ -59,6 +67,8 @@ def enter(account: str, bounds: Bounds) -> list[str]:
     if user.pw_uid == 0:
         raise SandboxError(f"{account} is root by another name")
     missing: list[str] = []
+    # Before the view: from within that it can't be taken back.
+    _try("being ended first where memory is short", _volunteer, missing)
     _try("a view of the file system without a writable place", lambda: _seclude(user, bounds), missing)
     _limit(bounds)
     _become(user)
@@ -74,6 +84,11 @@ def _try(what: str, do: Callable[[], None], missing: list[str]) -> None:
         do()
     except (OSError, syscallfilter.SyscallFilterError) as exc:
         missing.append(f"{what} ({exc.strerror if isinstance(exc, OSError) else exc})")
+
+
+def _volunteer() -> None:
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123
+        file.write(str(_FIRST_TO_GO))
 
 
 def _seclude(user: pwd.struct_passwd, bounds: Bounds) -> None:

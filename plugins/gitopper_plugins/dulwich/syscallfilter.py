@@ -2,7 +2,7 @@
 
 A list of what is refused, and not of what is allowed: Python, ssh and git with all their libraries need
 several hundred calls, and other ones next year. Refused is what has no business in reading from a network,
-and is where kernels had their holes.
+and is where kernels had their holes; and what would hold memory that no limit counts, or run from there.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "finit_module": (313, 273), "delete_module": (176, 106), "reboot": (169, 142),
     "open_by_handle_at": (304, 265), "name_to_handle_at": (303, 264), "fanotify_init": (300, 262),
     "swapon": (167, 224), "swapoff": (168, 225), "acct": (163, 89), "quotactl": (179, 60),
+    "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194),
     "lookup_dcookie": (212, 18), "vmsplice": (278, 75), "modify_ldt": (154, None), "iopl": (172, None),
     "ioperm": (173, None), "uselib": (134, None), "personality": (135, 92), "settimeofday": (164, 170),
     "clock_settime": (227, 112), "adjtimex": (159, 171), "clock_adjtime": (305, 266), "syslog": (103, 116),

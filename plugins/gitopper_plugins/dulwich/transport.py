@@ -150,8 +150,7 @@ class CommandTransport:
 
         # One socket for both directions: then deadlines work as they do for a network connection.
         ours, theirs = socket.socketpair()
-        # In memory: `tempfile` first tries out a directory, and leaves that file when it is killed there.
-        with ours, theirs, os.fdopen(os.memfd_create("said"), "w+b") as stderr:
+        with ours, theirs, os.fdopen(_nameless(), "w+b") as stderr:
             stream = theirs.fileno()
             with spawn(argv, stdin=stream, stdout=stream, stderr=stderr, env=git_environment()) as process:
                 theirs.close()
@@ -183,6 +182,22 @@ class CommandTransport:
             )
             return DeniedError(f"{self.upstream}: its host key is not known or has changed; {hint}")
         return UnusableError(f"{self.upstream}: {what}")
+
+
+def _nameless() -> int:
+    """Open a file in memory that has no name, for what a program complains of.
+
+    Not by `tempfile`: that first tries out a directory, and leaves that file when it is killed there.
+    """
+    try:
+        return os.memfd_create("said")
+    except PermissionError:  # the fetcher, which has a directory in memory
+        from gitopper_plugins.dulwich import sandbox
+
+        path = f"{sandbox.HOME}/{os.urandom(8).hex()}"
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.unlink(path)  # noqa: PTH108 - the fetcher has no need of pathlib for this
+        return file
 
 
 def _ssh_argv(address: SshAddress, access: Access, deadline: Deadline) -> list[str]:
