@@ -157,6 +157,7 @@ def drop_damaged(store: Path) -> None:
 
     Raises:
         OSError: one can't be opened, so nobody can tell; it stays.
+        MemoryError: the same, of a host that is short of memory.
     """
     for index in (store / "objects" / "pack").glob("*.idx"):
         base = index.with_suffix("")
@@ -168,6 +169,8 @@ def drop_damaged(store: Path) -> None:
             if not isinstance(exc, FileNotFoundError):
                 raise
             _delete(base)
+        except MemoryError:
+            raise
         except Exception:
             log.exception("pack %s is damaged", base)
             _delete(base)
