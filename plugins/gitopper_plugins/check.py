@@ -6,7 +6,8 @@ them: a program of its own, because a process with threads can't leave for other
 what it has started ends with it.
 
 A release is *refused* where a program said so: by its exit code, by dying, by not coming to an end. Where
-the question could not even be asked (no such program, no such user), it is asked again.
+the question could not even be asked (no such program, no such user), it is asked again; so it is where a
+program was killed, which none does to itself: the kernel does, for want of memory, or an operator.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 import pwd
 import secrets
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -163,11 +165,11 @@ def _judge(check: Check, report: Report, said: str) -> None:
     if report.how == Report.UNSTARTABLE:
         message = f'{command}: can\'t be started: {report.reason}; install it, or change "check"'
         raise CheckError(message, retryable=True)
-    how = _code(report.code)
+    how, killed = _code(report.code), report.code == -signal.SIGKILL
     if report.how == Report.LATE:
         how = f"not done after {check.timeout_seconds:g} s, ended"
     words = last_words(said)
-    raise CheckError(f"{command}: {how}: {words}" if words else f"{command}: {how}", retryable=False)
+    raise CheckError(f"{command}: {how}: {words}" if words else f"{command}: {how}", retryable=killed)
 
 
 def _code(code: int) -> str:

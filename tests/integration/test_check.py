@@ -110,6 +110,12 @@ class Cases:
         assert str(error).endswith("ended by signal 11")
         assert not error.retryable
 
+    def test_one_that_was_killed_has_not_judged(self, place: Path) -> None:
+        site, release = mapped(place)
+        error = refusal(site.request(release, ("sh", "-c", "echo looking; kill -KILL $$")))
+        assert str(error).endswith("ended by signal 9: looking")
+        assert error.retryable
+
     def test_they_have_one_deadline_together(self, place: Path) -> None:
         site, release = mapped(place)
         request = site.request(release, ("sleep", "0.3"), ("sleep", "0.6"), timeout_seconds=0.6)
