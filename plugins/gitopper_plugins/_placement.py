@@ -1,61 +1,32 @@
-"""What every way of publishing shares: the link to the live release, and making directories."""
+"""What every way of publishing shares: what is asked of it, and the link to the live release."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import re
 import secrets
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Protocol
 
-from libgitopper import MountRequest, MountVerb, Published, PublishError, Release, Service
+from gitopper_plugins._place import Place, fsync, held
+from libgitopper import Mapping, MountRequest, MountVerb, Published, PublishError, Release, Service
 
 __all__ = [
-    "Owner",
     "carry_out",
     "confirmed",
-    "fsync",
+    "hold_places",
     "is_within",
     "live_id",
     "live_obstacles",
-    "make_directory",
-    "make_file",
     "nesting",
     "next_live",
-    "owner_of",
     "place_link",
     "refuse",
     "unlink_live",
 ]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Owner:
-    """Numeric owner and group."""
-
-    uid: int
-    gid: int
-
-
-def owner_of(service: Service) -> Owner | None:
-    """Return who owns what is created for `service`; None: the daemon's own user.
-
-    Raises:
-        PublishError: the user does not exist on this host (yet: its package may bring it).
-    """
-    if service.user is None or os.geteuid() != 0:
-        return None
-    try:
-        entry = pwd.getpwnam(service.user)
-    except KeyError:
-        message = f'user {service.user!r} does not exist on this host; create it, or change "user"'
-        raise PublishError(message, service=service.name) from None
-    return Owner(uid=entry.pw_uid, gid=entry.pw_gid)
 
 
 def refuse(service: Service, obstacles: list[str]) -> None:
@@ -130,6 +101,14 @@ def nesting(service: Service) -> list[str]:
     ]
 
 
+@contextlib.contextmanager
+def hold_places(mappings: Iterable[Mapping]) -> Iterator[list[tuple[Mapping, Place]]]:
+    """Hold the places of `mappings`, each beside it, for as long as the block runs; see `held`."""
+    known = tuple(mappings)
+    with held(mapping.local for mapping in known) as found:
+        yield list(zip(known, found, strict=True))
+
+
 def is_within(local: Path, former: Service) -> bool:
     """Tell whether `local` lies above or below a path of `former`: nobody sees what is there then."""
     return any(m.local in local.parents or local in m.local.parents for m in former.mappings)
@@ -199,51 +178,6 @@ def unlink_live(service: Service) -> bool:
     return True
 
 
-def make_directory(path: Path, owner: Owner | None) -> None:
-    """Create `path` and the directories that lead there, each 0755 and owned by `owner`.
-
-    What exists is left as it is.
-    """
-    missing = [p for p in (path, *path.parents) if not p.exists()]
-    for directory in reversed(missing):
-        try:
-            _make_one(directory, owner)
-        except FileExistsError:
-            # Another service has parents in common and was faster. A file is an obstacle, told of later.
-            continue
-        except OSError as exc:
-            raise OSError(exc.errno, exc.strerror, str(directory)) from exc
-
-
-def _make_one(directory: Path, owner: Owner | None) -> None:
-    with _opened(directory.parent, follow=True) as parent:
-        # By descriptor: the owner of one that was just made could put a link in place of the next.
-        os.mkdir(directory.name, 0o755, dir_fd=parent)
-        with _opened(directory.name, follow=False, dir_fd=parent) as made:
-            os.fchmod(made, 0o755)
-            _give(made, owner)
-        os.fsync(parent)
-
-
-def make_file(path: Path, owner: Owner | None) -> None:
-    """Create the empty file `path`, 0644 and owned by `owner`, and the directories that lead there."""
-    make_directory(path.parent, owner)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    made = os.open(path, flags, 0o644)
-    try:
-        os.fchmod(made, 0o644)
-        _give(made, owner)
-    finally:
-        os.close(made)
-    fsync(path.parent)
-
-
-def fsync(directory: Path) -> None:
-    """Have the names in `directory` on disk before going on."""
-    with _opened(directory, follow=True) as opened:
-        os.fsync(opened)
-
-
 def _target(service: Service, release: str) -> Path:
     """What the link says: relative, so that the whole of `mount` can be looked at from elsewhere."""
     return (service.releases / release).relative_to(service.mount)
@@ -260,18 +194,3 @@ def _clear_leftovers(path: Path) -> None:
     for name in os.listdir(path.parent):  # noqa: PTH208
         if ours.fullmatch(name) and (left := path.with_name(name)).is_symlink():
             left.unlink()
-
-
-@contextlib.contextmanager
-def _opened(path: Path | str, *, follow: bool, dir_fd: int | None = None) -> Iterator[int]:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    opened = os.open(path, flags, dir_fd=dir_fd)
-    try:
-        yield opened
-    finally:
-        os.close(opened)
-
-
-def _give(opened: int, owner: Owner | None) -> None:
-    if owner is not None:
-        os.fchown(opened, owner.uid, owner.gid)

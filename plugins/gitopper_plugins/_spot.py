@@ -10,9 +10,10 @@ from itertools import takewhile
 from pathlib import Path
 
 from gitopper_plugins._mountinfo import DELETED, Mount, MountTable
+from gitopper_plugins._place import Place
 from libgitopper import Mapping, Release, Service
 
-__all__ = ["Ground", "How", "Spot", "shows"]
+__all__ = ["Ground", "How", "Spot", "shows", "wrong_source"]
 
 
 class How(enum.Enum):
@@ -35,6 +36,18 @@ def shows(service: Service, local: Path, source: Path) -> bool:
         return _readonly(local) == service.readonly or _readonly(source)
     except FileNotFoundError:
         return False
+
+
+def wrong_source(mapping: Mapping, release: Release) -> list[str]:
+    """Return what is wrong with what `mapping` is to show of `release`."""
+    try:
+        mode = (release.path / mapping.link).lstat().st_mode
+    except FileNotFoundError:
+        return [f"release {release.id} has no {mapping.link!r}"]
+    wanted, test = ("file", stat.S_ISREG) if mapping.file else ("directory", stat.S_ISDIR)
+    if test(mode):
+        return []
+    return [f'{mapping.link!r} is not a {wanted} in the repository; set "file" of its mapping right']
 
 
 def _readonly(path: Path) -> bool:
@@ -65,9 +78,10 @@ class Ground:
         """Return the mounts that stand at `local`, the visible one last."""
         return self._table.stack(local)
 
-    def spot(self, mapping: Mapping, release: Release) -> Spot:
-        """Return how things stand at the place of `mapping`, with `release` to come."""
-        return Spot(ground=self, mapping=mapping, release=release, stack=self.stack(mapping.local))
+    def spot(self, mapping: Mapping, release: Release, place: Place) -> Spot:
+        """Return how things stand at `place`, that of `mapping`, with `release` to come."""
+        stack = self.stack(place.path)
+        return Spot(ground=self, mapping=mapping, release=release, place=place, stack=stack)
 
     def is_source(self, mount: Mount, source: Path) -> bool:
         """Tell whether `mount`, visible or not, shows `source`, read-only as configured."""
@@ -100,12 +114,13 @@ class Spot:
     ground: Ground
     mapping: Mapping
     release: Release
+    place: Place
     stack: tuple[Mount, ...]
     """The mounts that stand there, the visible one last. More than one: a crash, or no better way."""
 
     @property
     def local(self) -> Path:
-        """Where it is."""
+        """Where it is, for people; calls are made with the path of `place`."""
         return self.mapping.local
 
     @property
@@ -116,7 +131,7 @@ class Spot:
     @property
     def done(self) -> bool:
         """True when it shows that already. Showing it anew would leave services with a stale copy."""
-        return bool(self.stack) and self.ground.is_visible(self.local, self.source)
+        return bool(self.stack) and self.ground.is_visible(self.place.path, self.source)
 
     def how(self, *, beneath: bool) -> tuple[How, int]:
         """Return how to get the release seen here, and how many visible mounts to remove for it.
@@ -152,37 +167,25 @@ class Spot:
 
     def obstacles(self) -> list[str]:
         """Return what keeps the release from being shown here, each with what to do about it."""
-        return [*self.wrong_source(), *self._in_the_way()]
-
-    def wrong_source(self) -> list[str]:
-        """Return what is wrong with what is to be shown."""
-        try:
-            mode = self.source.lstat().st_mode
-        except FileNotFoundError:
-            return [f"release {self.release.id} has no {self.mapping.link!r}"]
-        wanted, test = ("file", stat.S_ISREG) if self.mapping.file else ("directory", stat.S_ISDIR)
-        if test(mode):
-            return []
-        return [
-            f'{self.mapping.link!r} is not a {wanted} in the repository; set "file" of its mapping right'
-        ]
+        return [*wrong_source(self.mapping, self.release), *self._in_the_way()]
 
     def _in_the_way(self) -> list[str]:
-        local = self.local
-        if local.is_symlink():
-            target = local.readlink()
+        local, path = self.local, self.place.path
+        if path.is_symlink():
+            target = path.readlink()
             return [f'{local} is a symlink to {target}; remove it, or change "local" to what it points at']
         if self.stack and not self.ground.ours(self.stack[-1]):
             return [f'something else is mounted at {local}; unmount it, or change "local"']
-        if below := self.ground.below(local):
+        if below := self.ground.below(path):
             points = ", ".join(below)
             return [f"{local} has mounts below it that would be hidden: {points}; unmount them"]
-        if self.ground.in_release(local):
+        if self.ground.in_release(path):
             return [f'{local} lies inside a path that is published already; change "local"']
         return self._wrong_kind()
 
     def _wrong_kind(self) -> list[str]:
-        if not self.local.exists() or self.local.is_dir() != self.mapping.file:
+        path = self.place.path
+        if not path.exists() or path.is_dir() != self.mapping.file:
             return []
         found, wanted = ("directory", "file") if self.mapping.file else ("file", "directory")
         return [f"{self.local} is a {found}, and the mapping shows a {wanted} there; move it away"]

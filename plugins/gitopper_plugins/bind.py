@@ -32,25 +32,25 @@ from pathlib import Path
 
 from gitopper_plugins import mountapi
 from gitopper_plugins._mountinfo import MountTable
+from gitopper_plugins._place import Place, held
 from gitopper_plugins._placement import (
-    Owner,
     carry_out,
     confirmed,
+    hold_places,
     is_within,
     live_id,
     live_obstacles,
-    make_directory,
-    make_file,
     nesting,
     next_live,
-    owner_of,
     refuse,
     unlink_live,
 )
-from gitopper_plugins._spot import Ground, How, Spot, shows
-from libgitopper import MountRequest, Published, PublishError, Release, Service, hookimpl
+from gitopper_plugins._spot import Ground, How, Spot, shows, wrong_source
+from libgitopper import Mapping, MountRequest, Published, PublishError, Release, Service, hookimpl
 
 __all__ = ["gitopper_mount"]
+
+Places = Sequence[tuple[Mapping, Place]]
 
 
 @hookimpl
@@ -84,17 +84,16 @@ def _partly(service: Service) -> bool:
 def _publish(service: Service, release: Release) -> Published:
     if _observe(service).release == release.id:
         return Published(release=release.id)
-    owner = owner_of(service)
     beneath = _may_mount(service)
-    spots = _look(service, release)
-    refuse(
-        service, [*nesting(service), *live_obstacles(service), *(o for s in spots for o in s.obstacles())]
-    )
-    with next_live(service, release.id) as flip:
-        for spot in spots:
-            _make_place(spot, owner)
-        swapped = _swap(service, spots, beneath=beneath)
-        flipped = flip()
+    with hold_places(service.mappings) as places:
+        spots = _look(places, service, release)
+        found = (obstacle for spot in spots for obstacle in spot.obstacles())
+        refuse(service, [*nesting(service), *live_obstacles(service), *found])
+        with next_live(service, release.id) as flip:
+            for spot in spots:
+                spot.place.make(file=spot.mapping.file)
+            swapped = _swap(service, spots, beneath=beneath)
+            flipped = flip()
     return Published(
         release=confirmed(service, release, _observe(service)),
         changed=swapped or flipped,
@@ -103,17 +102,18 @@ def _publish(service: Service, release: Release) -> Published:
 
 
 def _withdraw(service: Service, *, keep_live: bool) -> Published:
-    ground = Ground(service, MountTable.read())
     changed, left = False, []
-    for mapping in service.mappings:
-        stack = list(ground.stack(mapping.local))
-        while stack and ground.ours(stack[-1]):
-            _may_mount(service)
-            mountapi.detach(mapping.local)
-            stack.pop()
-            changed = True
-        if stack:
-            left.append(str(mapping.local))
+    with hold_places(service.mappings) as places:
+        ground = Ground(service, MountTable.read())
+        for mapping, place in places:
+            stack = list(ground.stack(place.path))
+            while stack and ground.ours(stack[-1]):
+                _may_mount(service)
+                mountapi.detach(place.path)
+                stack.pop()
+                changed = True
+            if stack:
+                left.append(str(mapping.local))
     if not keep_live:
         changed = unlink_live(service) or changed
     note = f"{', '.join(left)}: what is mounted there is not ours, and stays" if left else ""
@@ -136,9 +136,9 @@ def _may_mount(service: Service) -> bool:
         raise PublishError(message, service=service.name, retryable=False) from exc
 
 
-def _look(service: Service, release: Release) -> list[Spot]:
+def _look(places: Places, service: Service, release: Release) -> list[Spot]:
     ground = Ground(service, MountTable.read())
-    return [ground.spot(mapping, release) for mapping in service.mappings]
+    return [ground.spot(mapping, release, place) for mapping, place in places]
 
 
 def _remaining(service: Service, release: Release, former: Service) -> list[str]:
@@ -146,18 +146,14 @@ def _remaining(service: Service, release: Release, former: Service) -> list[str]
     _may_mount(service)
     theirs = {mapping.local for mapping in former.mappings}
     found = [*nesting(service), *live_obstacles(service)]
-    for spot in _look(service, release):
-        makes_way = spot.local in theirs or is_within(spot.local, former)
-        found += spot.wrong_source() if makes_way else spot.obstacles()
-    return found
-
-
-def _make_place(spot: Spot, owner: Owner | None) -> None:
-    """Create what a mount needs to stand on, where there is nothing."""
-    if spot.local.exists():
-        return
-    make = make_file if spot.mapping.file else make_directory
-    make(spot.local, owner)
+    seen = []
+    for mapping in service.mappings:
+        if mapping.local in theirs or is_within(mapping.local, former):
+            found += wrong_source(mapping, release)
+        else:
+            seen.append(mapping)
+    with hold_places(seen) as places:
+        return found + [o for spot in _look(places, service, release) for o in spot.obstacles()]
 
 
 def _swap(service: Service, spots: Sequence[Spot], *, beneath: bool) -> bool:
@@ -183,12 +179,14 @@ class _Change:
     """What is done at one spot, in three steps that are taken for all spots together."""
 
     def __init__(self, spot: Spot, service: Service, trees: ExitStack, *, beneath: bool) -> None:
-        self._local = spot.local
+        self._path = spot.place.path
         self._beneath = beneath
         self._how, self._above = spot.how(beneath=beneath)
-        self._new = _clone(spot.source, trees, readonly=service.readonly)
+        # Held, too: between the top of a release and what a mapping shows may be files of its owner.
+        with held([spot.source]) as [source]:
+            self._new = _clone(source.path, trees, readonly=service.readonly)
         if self._how is How.CLEAR:
-            self._old = _clone(spot.local, trees, readonly=spot.stack[-1].readonly)
+            self._old = _clone(self._path, trees, readonly=spot.stack[-1].readonly)
 
     def hide(self) -> None:
         """Put the new mount in place where that can't be seen. An error leaves it to the next publish."""
@@ -198,22 +196,22 @@ class _Change:
     def show(self, undo: ExitStack) -> None:
         """Do what can be seen, and how to take it back."""
         if self._how in {How.ATTACH, How.ON_TOP}:
-            mountapi.attach(self._new, self._local)
-            undo.callback(mountapi.detach, self._local)
+            mountapi.attach(self._new, self._path)
+            undo.callback(mountapi.detach, self._path)
         elif self._how is How.CLEAR:
-            undo.callback(mountapi.attach, self._old, self._local)
+            undo.callback(mountapi.attach, self._old, self._path)
             for _ in range(self._above):
-                mountapi.detach(self._local)
+                mountapi.detach(self._path)
             self._attach_under()
 
     def remove(self) -> None:
         """Take the old mount away, so that the new one is seen."""
         if self._how in {How.SWAP, How.UNCOVER, How.CLEAR}:
-            mountapi.detach(self._local)
+            mountapi.detach(self._path)
 
     def _attach_under(self) -> None:
         attach = mountapi.attach_beneath if self._beneath else mountapi.attach_through_peer
-        attach(self._new, self._local)
+        attach(self._new, self._path)
 
 
 def _clone(path: Path, trees: ExitStack, *, readonly: bool) -> int:

@@ -107,23 +107,31 @@ def attach_through_peer(tree: int, target: StrPath) -> None:
     """Do as `attach_beneath` on kernels without it, where the mount that `target` is on is shared.
 
     A mount that arrives by propagation is put under what stands there (Linux 4.11 and later). So
-    a thread takes a mount namespace of its own, sees there a peer of the directory around
+    a thread takes a mount namespace of its own, has there a peer of the directory around
     `target`, and mounts on that. The namespace goes with the thread, whatever happens, and its
     end does not propagate. With more than one mount at `target` it goes under the lowest.
     """
     import threading
 
     failed: list[OSError] = []
+    around, _, name = os.fspath(target).rpartition("/")
+    # Cloned before the thread leaves: from elsewhere, a directory that is held open can't be.
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC
+    peer = _syscall(OPEN_TREE, AT_FDCWD, os.fsencode(around or "/"), flags, about=around)
 
     def body() -> None:
         try:
-            _attach_from_elsewhere(tree, target)
+            _attach_elsewhere(tree, peer, name)
         except OSError as exc:
+            exc.filename = os.fspath(target)
             failed.append(exc)
 
-    thread = threading.Thread(target=body, name="mount-through-peer")
-    thread.start()
-    thread.join()
+    try:
+        thread = threading.Thread(target=body, name="mount-through-peer")
+        thread.start()
+        thread.join()
+    finally:
+        os.close(peer)
     if failed:
         raise failed[0]
 
@@ -176,18 +184,12 @@ def has_beneath() -> bool:
     return False
 
 
-def _attach_from_elsewhere(tree: int, target: StrPath) -> None:
-    around = os.fspath(target).rpartition("/")[0] or "/"
-    unshare(CLONE_NEWNS)  # of this thread only
-    # Cloned while it is shared: it stays a peer of the host's when all else here turns private.
-    flags = OPEN_TREE_CLONE | os.O_CLOEXEC
-    peer = _syscall(OPEN_TREE, AT_FDCWD, os.fsencode(around), flags, about=around)
-    try:
-        make_private()
-        attach(peer, around)
-        attach(tree, target)
-    finally:
-        os.close(peer)
+def _attach_elsewhere(tree: int, peer: int, name: str) -> None:
+    """Show `tree` at `name` in `peer`, in a mount namespace of this thread's own."""
+    unshare(CLONE_NEWNS)
+    make_private()  # not of `peer`, which is attached nowhere yet
+    attach(peer, "/")
+    attach(tree, name, directory=peer)
 
 
 def _new(kind: str, options: Mapping[str, StrPath], attributes: int, *, about: StrPath) -> int:

@@ -14,19 +14,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from attrs import evolve
-
+from gitopper_plugins._place import Place, fsync
 from gitopper_plugins._placement import (
     carry_out,
     confirmed,
-    fsync,
+    hold_places,
     is_within,
     live_id,
     live_obstacles,
-    make_directory,
     nesting,
     next_live,
-    owner_of,
     place_link,
     refuse,
     unlink_live,
@@ -34,6 +31,8 @@ from gitopper_plugins._placement import (
 from libgitopper import Mapping, MountRequest, Published, Release, Service, hookimpl
 
 __all__ = ["gitopper_mount"]
+
+Places = Sequence[tuple[Mapping, Place]]
 
 
 @hookimpl
@@ -64,46 +63,47 @@ def _observe(service: Service) -> Published:
 def _publish(service: Service, release: Release) -> Published:
     if _observe(service).release == release.id:
         return Published(release=release.id)
-    owner = owner_of(service)
-    # All of it before the first change: a refusal leaves everything as it was.
-    refuse(service, [*nesting(service), *live_obstacles(service), *_obstacles(service, release)])
-    for mapping in service.mappings:
-        make_directory(mapping.local.parent, owner)
-    to_make = [m for m in service.mappings if _points_at(m.local) != _through_live(service, m)]
-    with next_live(service, release.id) as flip:
-        _bridge(release, to_make)
-        changed = flip()
-    for mapping in to_make:
-        place_link(mapping.local, _through_live(service, mapping))
+    with hold_places(service.mappings) as places:
+        # All of it before the first change: a refusal leaves everything as it was.
+        found = _obstacles(places, service, release)
+        refuse(service, [*nesting(service), *live_obstacles(service), *found])
+        for _, place in places:
+            place.make_way()
+        to_make = [(m, p) for m, p in places if _points_at(p.path) != _through_live(service, m)]
+        with next_live(service, release.id) as flip:
+            _bridge(release, to_make)
+            changed = flip()
+        for mapping, place in to_make:
+            place_link(place.path, _through_live(service, mapping))
     shown = confirmed(service, release, _observe(service))
     return Published(release=shown, changed=changed or bool(to_make))
 
 
 def _withdraw(service: Service, *, keep_live: bool) -> Published:
     changed, left = False, []
-    for mapping in service.mappings:
-        local = mapping.local
-        if _is_ours(service, mapping):
-            local.unlink()
-            fsync(local.parent)
-            changed = True
-        elif os.path.lexists(local):
-            left.append(str(local))
+    with hold_places(service.mappings) as places:
+        for mapping, place in places:
+            if _is_ours(service, mapping, place):
+                place.path.unlink()
+                fsync(place.path.parent)
+                changed = True
+            elif os.path.lexists(place.path):
+                left.append(str(mapping.local))
     if not keep_live:
         changed = unlink_live(service) or changed
     note = f"{', '.join(left)}: not ours, and stays" if left else ""
     return Published(release=None, changed=changed, note=note)
 
 
-def _bridge(release: Release, mappings: Sequence[Mapping]) -> None:
+def _bridge(release: Release, places: Places) -> None:
     """Let links of ours that lead to another path of the repository lead to the new release directly.
 
     Their old target may be absent from the new release, and their new one from the old: through
     the live link they would dangle, before its flip or after it.
     """
-    for mapping in mappings:
-        if _points_at(mapping.local) is not None:
-            place_link(mapping.local, release.path / mapping.link)
+    for mapping, place in places:
+        if _points_at(place.path) is not None:
+            place_link(place.path, release.path / mapping.link)
 
 
 def _remaining(service: Service, release: Release, former: Service) -> list[str]:
@@ -111,32 +111,32 @@ def _remaining(service: Service, release: Release, former: Service) -> list[str]
 
     A place where something was mounted is there still, and in the way.
     """
-    seen = tuple(m for m in service.mappings if not is_within(m.local, former))
-    found = _obstacles(evolve(service, mappings=seen), release, former)
+    with hold_places(m for m in service.mappings if not is_within(m.local, former)) as places:
+        found = _obstacles(places, service, release, former)
     return [*nesting(service), *live_obstacles(service), *found]
 
 
-def _obstacles(service: Service, release: Release, *formers: Service) -> list[str]:
+def _obstacles(places: Places, service: Service, release: Release, *formers: Service) -> list[str]:
     found = []
-    for mapping in service.mappings:
+    for mapping, place in places:
         if not os.path.lexists(release.path / mapping.link):
             found.append(f"release {release.id} has no {mapping.link!r}")
-        local, target = mapping.local, _points_at(mapping.local)
+        local, target = mapping.local, _points_at(place.path)
         if target is not None and not any(_leads_to_us(one, target) for one in (service, *formers)):
             found.append(f'{local} is a symlink to {target}; remove it, or change "local"')
-        elif target is None and os.path.lexists(local):
+        elif target is None and os.path.lexists(place.path):
             # An empty directory too: someone made it with an owner and a mode that we could not give back.
             found.append(
                 f'{local} is in the way; move it away (publish = "bind", as root, leaves it as it is)'
             )
-        elif _inside_release(local):
+        elif _inside_release(place.path):
             found.append(f'{local} lies inside a path that is published already; change "local"')
     return found
 
 
-def _is_ours(service: Service, mapping: Mapping) -> bool:
-    """Tell whether the link at `mapping` is what `_publish` makes there, a crash of it included."""
-    target = _points_at(mapping.local)
+def _is_ours(service: Service, mapping: Mapping, place: Place) -> bool:
+    """Tell whether the link at `place` is what `_publish` makes there, a crash of it included."""
+    target = _points_at(place.path)
     return target is not None and (
         target == _through_live(service, mapping) or service.releases in target.parents
     )
@@ -147,8 +147,8 @@ def _leads_to_us(service: Service, target: Path) -> bool:
     return service.live in target.parents or service.releases in target.parents
 
 
-def _inside_release(local: Path) -> bool:
-    return "/.gitopper/releases/" in f"{os.path.realpath(local.parent)}/"
+def _inside_release(path: Path) -> bool:
+    return "/.gitopper/releases/" in f"{os.path.realpath(path.parent)}/"
 
 
 def _through_live(service: Service, mapping: Mapping) -> Path:

@@ -83,7 +83,7 @@ def test_a_service_whose_user_is_missing_waits_for_it_and_holds_up_nobody(
     owners = host.box.run(
         ["stat", "--format=%U:%G", "/srv/owned", "/srv/owned/etc", "/srv/owned/etc/file"], check=True
     )
-    assert owners.stdout.split() == ["latecomer:latecomer"] * 3
+    assert owners.stdout.split() == ["root:root", *["latecomer:latecomer"] * 2]
 
 
 def test_a_refused_reload_is_told_in_nginxs_own_words_and_a_fix_ends_it(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 from pathlib import Path
 
 import pytest
 
-from libgitopper import Hooks, Mapping, PublishError
+from libgitopper import Hooks, Mapping
 from libgitopper.testing.mount import Stage, contents
 from tests.support.binding import depths, hooks, stage, texts
 from tests.support.namespace import in_mount_namespace
@@ -138,26 +137,3 @@ def test_a_path_that_leads_through_a_symlink(hooks: Hooks, stage: Stage) -> None
         hooks.publish(service, stage.release(service, generation))
     assert (real / "etc" / "a").read_text() == "two"
     assert depths(service) == [1]
-
-
-@pytest.mark.root
-@in_mount_namespace
-def test_an_unknown_user_is_named(hooks: Hooks, stage: Stage) -> None:
-    service = stage.service(user="no-such-user")
-    with pytest.raises(PublishError, match="'no-such-user' does not exist") as caught:
-        hooks.publish(service, stage.release(service, "one"))
-    assert caught.value.retryable
-    assert not stage.host.exists()
-
-
-@pytest.mark.root
-@in_mount_namespace
-def test_directories_made_on_the_way_belong_to_the_user(hooks: Hooks, stage: Stage) -> None:
-    service = stage.service(user="nobody")
-    hooks.publish(service, stage.release(service, "one"))
-    hooks.withdraw(service)
-    made = {
-        p for m in service.mappings for p in (m.local, *m.local.parents) if p.is_relative_to(stage.host)
-    }
-    assert len(made) == 8
-    assert {p.stat().st_uid for p in made} == {pwd.getpwnam("nobody").pw_uid}

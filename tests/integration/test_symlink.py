@@ -254,10 +254,3 @@ def test_observe_does_not_believe_a_link_whose_release_is_gone(hooks: Hooks, sta
     hooks.publish(service, release)
     release.path.rename(release.path.with_name("elsewhere"))
     assert hooks.observe(service).release is None
-
-
-@pytest.mark.root
-def test_parents_of_a_local_belong_to_the_user(hooks: Hooks, stage: Stage) -> None:
-    service = stage.service(user="nobody")
-    hooks.publish(service, stage.release(service, "one"))
-    assert service.mappings[0].local.parent.stat().st_uid != 0

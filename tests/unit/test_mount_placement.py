@@ -1,10 +1,7 @@
-"""The link to the live release, and the directories that are made on the way to a mapping."""
+"""The link to the live release, and what is told of mappings and errors."""
 
 from __future__ import annotations
 
-import os
-import pwd
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +15,10 @@ def service(tmp_path: Path) -> Service:
     return service_at(tmp_path)
 
 
-@pytest.fixture
-def _narrow_umask() -> Iterator[None]:
-    before = os.umask(0o077)
-    yield
-    os.umask(before)
-
-
-def service_at(mount: Path, *locals_: str, name: str = "web", user: str | None = None) -> Service:
+def service_at(mount: Path, *locals_: str, name: str = "web") -> Service:
     mappings = tuple(Mapping(link=f"d{i}", local=Path(local)) for i, local in enumerate(locals_))
     source = Source(upstream="https://git.example.net/config", branch="main")
-    return Service(name=name, source=source, mappings=mappings, mount=mount, user=user)
+    return Service(name=name, source=source, mappings=mappings, mount=mount)
 
 
 def names(directory: Path) -> list[str]:
@@ -90,66 +80,6 @@ def test_another_link_in_its_place_is_an_obstacle_and_stays(service: Service, ta
 def test_a_directory_in_its_place_is_an_obstacle(service: Service) -> None:
     service.live.mkdir()
     assert placement.live_obstacles(service)
-
-
-@pytest.mark.usefixtures("_narrow_umask")
-def test_directories_are_made_so_that_a_service_can_reach_them(tmp_path: Path) -> None:
-    placement.make_directory(tmp_path / "a" / "b", None)
-    assert [oct(p.stat().st_mode & 0o777) for p in (tmp_path / "a", tmp_path / "a" / "b")] == ["0o755"] * 2
-    placement.make_file(tmp_path / "a" / "c" / "file", None)
-    assert (tmp_path / "a" / "c" / "file").stat().st_mode & 0o777 == 0o644
-
-
-def test_a_directory_that_cannot_be_made_is_named_in_full(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError) as caught:
-        placement.make_directory(tmp_path / "file" / "a" / "b", None)
-    assert caught.value.filename == str(tmp_path / "file" / "a")
-
-
-def test_a_directory_that_somebody_makes_meanwhile_is_taken_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mkdir = os.mkdir
-
-    def slower(path: str, mode: int, *, dir_fd: int) -> None:
-        if path == "a":
-            (tmp_path / "a").mkdir(mode=0o700)
-        mkdir(path, mode, dir_fd=dir_fd)
-
-    monkeypatch.setattr(
-        os, "mkdir", lambda path, mode=0o777, **fd: slower(path, mode, **fd) if fd else mkdir(path, mode)
-    )
-    placement.make_directory(tmp_path / "a" / "b", None)
-    assert (tmp_path / "a" / "b").is_dir()
-    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
-
-
-def test_a_file_that_is_there_is_not_emptied(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("precious")
-    with pytest.raises(FileExistsError):
-        placement.make_file(tmp_path / "file", None)
-    assert (tmp_path / "file").read_text() == "precious"
-
-
-@pytest.mark.root
-def test_what_is_made_belongs_to_the_user_and_what_was_there_does_not(tmp_path: Path) -> None:
-    owner = placement.owner_of(service_at(tmp_path, user="nobody"))
-    assert owner is not None
-    assert owner.uid == pwd.getpwnam("nobody").pw_uid
-    placement.make_file(tmp_path / "a" / "b" / "file", owner)
-    for made in ("a", "a/b", "a/b/file"):
-        assert (tmp_path / made).stat().st_uid == owner.uid
-        assert (tmp_path / made).stat().st_gid == owner.gid
-    assert tmp_path.stat().st_uid == 0
-
-
-@pytest.mark.root
-def test_an_unknown_user_is_named_and_may_come_later(tmp_path: Path) -> None:
-    with pytest.raises(PublishError, match="no-such-user") as caught:
-        placement.owner_of(service_at(tmp_path, user="no-such-user"))
-    assert caught.value.retryable
-    assert caught.value.service == "web"
 
 
 @pytest.mark.parametrize(
