@@ -25,7 +25,7 @@ from dulwich.pack import Pack
 from gitopper_plugins.dulwich import indexing
 from gitopper_plugins.dulwich.merging import merge
 from gitopper_plugins.dulwich.pkt import GarbledError
-from gitopper_plugins.dulwich.scratch import scratch, sync_directory
+from gitopper_plugins.dulwich.scratch import or_left, scratch, sync_directory
 from libgitopper import Limits
 
 __all__ = [
@@ -186,10 +186,11 @@ def drop_halves(store: Path) -> None:
     packs = store / "objects" / "pack"
     for index in packs.glob("pack-*.idx"):
         if not index.with_suffix(".pack").exists():
-            _delete(index.with_suffix(""))
+            with or_left(index):
+                _delete(index.with_suffix(""))
     before = time.time() - HALF_SECONDS
     for path in packs.glob("pack-*"):
-        with contextlib.suppress(FileNotFoundError):
+        with or_left(path), contextlib.suppress(FileNotFoundError):
             if not path.with_suffix(".idx").exists() and path.stat().st_mtime < before:
                 path.unlink()
 

@@ -66,7 +66,7 @@ def _delete(release: Path) -> None:
             if admin:
                 _forget(admin)
     except OSError as exc:
-        # Something is mounted in it, say. It stays a leftover, and the next call tries again.
+        # It can't have another name: it is immutable itself, say. The next call tries again.
         log.warning("release %s can't be deleted now: %s", release, exc)
 
 

@@ -2,7 +2,9 @@
 
 Whatever this plugin makes is built aside in a *scratch* directory and renamed into place. The
 builder holds a lock on its scratch directory; the kernel drops the lock with the process. So a
-scratch directory without a lock is what a crash left, and `sweep` may take it away.
+scratch directory without a lock is what a crash left, and `sweep` may take it away. What can't be
+removed, as it is immutable, or something is mounted in it, is left in the same way: whoever sweeps
+next tries again, and nobody fails because of it.
 """
 
 # ruff: noqa: PTH105, PTH108, PTH123, PTH208 - descriptors, which pathlib does not know
@@ -27,6 +29,7 @@ from libgitopper import make_directory, sync_filesystem
 __all__ = [
     "hold",
     "make_directory",
+    "or_left",
     "remove_tree",
     "replace_file",
     "scratch",
@@ -52,8 +55,12 @@ def scratch(parent: Path, prefix: str) -> Iterator[Path]:
     try:
         yield path
     finally:
-        remove_tree(path)
-        os.close(lock)
+        # The lock goes in any case: held on, it would pass for work that never ends.
+        try:
+            with or_left(path):
+                remove_tree(path)
+        finally:
+            os.close(lock)
 
 
 def _create(parent: Path, prefix: str) -> tuple[Path, int]:
@@ -105,16 +112,26 @@ def sweep(parent: Path, prefix: str) -> None:
     """Remove the scratch directories below `parent` that no living process is working on."""
     names = os.listdir(parent) if parent.is_dir() else ()
     for path in [parent / name for name in names if name.startswith(prefix)]:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with or_left(path), contextlib.suppress(FileNotFoundError, NotADirectoryError, BlockingIOError):
             lock = os.open(path, _DIRECTORY)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                log.info("clearing %s, left by a process that was ended", path)
+                log.info("clearing %s, a leftover", path)
                 remove_tree(path)
-            except BlockingIOError:
-                pass
             finally:
                 os.close(lock)
+
+
+@contextlib.contextmanager
+def or_left(path: Path) -> Iterator[None]:
+    """Where `path` can't be removed in this block, tell so, and leave it to who comes next."""
+    try:
+        yield
+    except OSError as exc:
+        log.warning(
+            "%s can't be removed now, and is left: %s; `lsattr -R` and `findmnt` tell what is in the way;"
+            " once that is gone, a later deploy or start removes it", path, exc
+        )  # fmt: skip
 
 
 def remove_tree(path: Path) -> None:
@@ -202,7 +219,8 @@ def _clear_leftovers(path: Path) -> None:
     ours = re.compile(rf"\.{re.escape(path.name)}-[a-z0-9_]{{8}}")  # as `tempfile` names them
     for name in os.listdir(path.parent):
         if ours.fullmatch(name):
-            path.with_name(name).unlink(missing_ok=True)
+            with or_left(path.with_name(name)):
+                path.with_name(name).unlink(missing_ok=True)
 
 
 def sync_directory(path: Path) -> None:
