@@ -12,6 +12,7 @@ from libgitopper.deploying import Deploying
 from libgitopper.errors import GitopperError
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents
+from libgitopper.ledger import FILES_KEPT
 from libgitopper.model import Deployed, Service
 from libgitopper.publishing import Publishing, release_of
 from libgitopper.records import Deploy, DriftRecord, Result
@@ -88,8 +89,8 @@ class Drifting:
         taken = self._deploying.reload(service, release)
         entry = Deploy(
             service=service.name, at=at, before=deployed.revision, after=deployed.revision,
-            release=release.id, asked="drift", why="published files had drifted", files=drift.changes,
-            files_total=len(drift.changes), result=Result.HEALED,
+            release=release.id, asked="drift", why="published files had drifted",
+            files=drift.changes[:FILES_KEPT], files_total=len(drift.changes), result=Result.HEALED,
         )  # fmt: skip
         self._state.record(taken.deployed, entry)
         self._tell("healed", deployed, drift)

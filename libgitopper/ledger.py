@@ -18,7 +18,7 @@ from libgitopper.repository import FileChange
 from libgitopper.requests import Event
 from libgitopper.state import StateStore
 
-__all__ = ["Ledger", "rejected"]
+__all__ = ["FILES_KEPT", "Ledger", "rejected"]
 
 log = logging.getLogger(__name__)
 

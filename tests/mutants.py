@@ -37,8 +37,8 @@ EQUIVALENT = {
         "no clock is read at that very instant"
     ),
     "time.sleep(1.01)": "how often it is tried says nothing of what comes of it",
-    "migrate(self._connection, None)": "the version was asked for before, and told with the path",
-    "migrate(self._connection, str(None))": "the version was asked for before, and told with the path",
+    "migrate(connection, None)": "the version was asked for before, and told with the path",
+    "migrate(connection, str(None))": "the version was asked for before, and told with the path",
     "version = version_of(connection, None, len(steps))": (
         "it was asked for before, and told with the path; only a program that is newer, and faster, differs"
     ),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import sqlite3
 import threading
 import time
@@ -16,7 +18,13 @@ from libgitopper.state.schema import migrate, version_of
 
 __all__ = ["StateFile"]
 
+log = logging.getLogger(__name__)
+
 BUSY_SECONDS = 5.0
+JOURNAL_BYTES = 4 * 1024 * 1024
+"""What the journal is cut to after a write that needed more; SQLite begins it anew at about so much."""
+MODE = 0o600
+"""Of the file, and so of those that SQLite has beside it: drift is in there, with all that it shows."""
 
 
 class StateFile:
@@ -32,25 +40,12 @@ class StateFile:
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            # Autocommit: transactions are begun by name below, and by nobody else.
-            self._connection = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
+            _make_private(path)
+            self._connection = _connected(path)
         except (OSError, sqlite3.Error) as exc:
             raise _opening(path, exc) from exc
-        try:
-            # First of all: a file of a newer program is left exactly as it is.
-            version_of(self._connection, str(path))
-            _into_wal(self._connection)
-            # FULL: an acknowledged freeze is on disk, not in the page cache.
-            self._connection.execute("PRAGMA synchronous = FULL")
-            migrate(self._connection, str(path))
-        except sqlite3.Error as exc:
-            self._connection.close()
-            raise _opening(path, exc) from exc
-        except StateError:
-            self._connection.close()
-            raise
 
     def close(self) -> None:
         """Close the file."""
@@ -89,12 +84,66 @@ class StateFile:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    def _give_back(self) -> None:
+        """Give the room that nothing is in any more back to the disk; where that fails, it is used again.
+
+        A file of a version that could not is written anew for it, once.
+        """
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            able = _gives_back(self._connection)
+            # As a script: it is stepped to its end, where `execute` would free one page and stop.
+            self._connection.executescript("PRAGMA incremental_vacuum" if able else "VACUUM")
+
     @contextlib.contextmanager
     def _translated(self, verb: str) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, ValueError, TypeError, KeyError) as exc:  # the latter: a row that is damaged
             raise StateError(f"{self.path}: the state can't be {verb}: {exc}") from exc
+
+
+def _beside(path: Path, kind: str) -> Path:
+    return path.with_name(f"{path.name}-{kind}")
+
+
+def _make_private(path: Path) -> None:
+    """See to it that nobody else can read the state, whatever directory it is in, or who made it.
+
+    By their names: to open the file here and close it again would drop the locks of who has it open.
+    """
+    for file in (path, _beside(path, "wal"), _beside(path, "shm")):
+        try:
+            if file.stat().st_mode & 0o777 != MODE:
+                file.chmod(MODE)
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            log.warning("%s: others may read it: %s", file, exc)
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """Return a connection in WAL mode, at the newest schema."""
+    # Autocommit: transactions are begun by name, by `_write` and `migrate`, and by nobody else.
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        # First of all: a file of a newer program is left exactly as it is.
+        version_of(connection, str(path))
+        if not _gives_back(connection):
+            # Takes effect in a file that is new; for another it says how `VACUUM` is to write it.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        _into_wal(connection)
+        connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
+        # FULL: an acknowledged freeze is on disk, not in the page cache.
+        connection.execute("PRAGMA synchronous = FULL")
+        migrate(connection, str(path))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _gives_back(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("PRAGMA auto_vacuum").fetchone()[0])
 
 
 def _into_wal(connection: sqlite3.Connection) -> None:

@@ -16,6 +16,9 @@ __all__ = ["History"]
 KEPT_DEPLOYS = 200
 KEPT_DRIFTS = 20
 """How many of each stay for a service; the oldest go first."""
+KEPT_DRIFT_BYTES = 32 * 1024 * 1024
+"""How much of it stays for a service in all; the newest stays, whatever it is. Who may write to published
+files, as a service that logs there, makes more of it at each pass."""
 
 _DEPLOY = "at, before, after, release, asked, why, files, files_total, seconds, result, error, tries, last"
 
@@ -52,7 +55,11 @@ class History(AuditTrail):
             return tuple(_deploy(service, row) for row in rows)
 
     def keep_drift(self, record: DriftRecord) -> bool:
-        """Persist drift, unless it is what was found last; return whether it is new."""
+        """Persist drift, unless it is what was found last; return whether it is new.
+
+        Of what was found before, as much stays as `KEPT_DRIFTS` and `KEPT_DRIFT_BYTES` allow.
+        """
+        changes = codec.dump_changes(record.changes)
         with self._write() as connection:
             last = connection.execute(
                 "SELECT release, patch, healed FROM drift WHERE service = ? ORDER BY id DESC LIMIT 1",
@@ -60,20 +67,25 @@ class History(AuditTrail):
             ).fetchone()
             if last == (record.release, record.patch, 0):
                 return False
+            # Before the new one, which then takes their room in the file.
+            connection.execute(
+                "DELETE FROM drift WHERE service = ?1 AND id NOT IN (SELECT id FROM"
+                " (SELECT id, row_number() OVER newer AS place,"
+                " sum(length(patch) + length(changes)) OVER newer AS bytes"
+                " FROM drift WHERE service = ?1 WINDOW newer AS (ORDER BY id DESC))"
+                " WHERE place < ?2 AND bytes <= ?3)",
+                (record.service, KEPT_DRIFTS, KEPT_DRIFT_BYTES - len(record.patch) - len(changes)),
+            )
             connection.execute(
                 "INSERT INTO drift (service, release, revision, at, changes, patch, complete, healed)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     record.service, record.release, record.revision, record.at.isoformat(),
-                    codec.dump_changes(record.changes), record.patch, record.complete, record.healed,
+                    changes, record.patch, record.complete, record.healed,
                 ),
             )  # fmt: skip
-            connection.execute(
-                "DELETE FROM drift WHERE service = ?1 AND id NOT IN"
-                " (SELECT id FROM drift WHERE service = ?1 ORDER BY id DESC LIMIT ?2)",
-                (record.service, KEPT_DRIFTS),
-            )
-            return True
+        self._give_back()
+        return True
 
     def drifts(self, service: str, limit: int = KEPT_DRIFTS) -> tuple[DriftRecord, ...]:
         """Return the last `limit` drifts of a service, newest first."""
