@@ -80,7 +80,6 @@ class Passes:
             GitopperError: it failed; what was published before still is.
         """
         service = this.service
-        self._intents.thaw(service.name)
         try:
             self.restore(service)
         except StepError as exc:
@@ -89,6 +88,7 @@ class Passes:
                 raise
             # Where it was may be lost for good: that is no reason against where it shall be now.
             log.warning("%s: the deployed release could not be restored: %s", service.name, exc)
+        self._intents.thaw(service.name)
         # First: a deploy replaces the files, and the difference must not be lost with them.
         drift = self._drifting.seen(service, this.store)
         before = self._state.deployed(service.name) if drift else None
@@ -107,8 +107,8 @@ class Passes:
     def restore(self, service: Service) -> None:
         """Publish what is deployed again, as it was placed then, where its paths show something else.
 
-        It needs neither upstream nor store, and comes before all that does: after a reboot with
-        the upstream gone, or with a tip that can't be deployed, the service gets its files. An
+        It needs neither upstream nor store, nor room on the disk, and comes before all that does: after a
+        reboot with the upstream gone, or with a tip that can't be deployed, the service gets its files. An
         attempt that is published whole, or was cut short in that, is left to the pass, which ends it.
         """
         deployed = self._state.deployed(service.name)
@@ -125,7 +125,7 @@ class Passes:
             return
         release = release_of(deployed)
         with self._intents.hold(service.name):
-            self._publishing.publish(placed, release, deployed)
+            self._publishing.restore(placed, release, deployed)
         self._deploying.restored(
             placed, release, Reason.UNPUBLISHED.value,
             start=attempt is not None,  # what was begun may have ended the service
@@ -198,7 +198,7 @@ class Passes:
             return False
         try:
             with self._intents.hold(service.name):
-                self._publishing.publish(service, release, deployed)
+                self._publishing.restore(service, release, deployed)
         except PublishError as exc:
             log.warning("%s: %s can't be published, going back: %s", service.name, release.id, exc)
             return False

@@ -7,6 +7,7 @@ import os
 
 from attrs import evolve
 
+from libgitopper.errors import StateError
 from libgitopper.hooks import Hooks
 from libgitopper.model import Attempt, Deployed, Release, Service
 from libgitopper.planner import Stale
@@ -60,12 +61,8 @@ class Publishing:
             # Asked first: what makes way and is put back again was gone for a moment, at each try.
             self._hooks.judge(service, release, stale.in_the_way)
         cleared = self._clear(service, deployed)
-        content = release.content
         # Written first: a crash from here on leaves the reload owed, and names what is published.
-        self._state.begin(
-            service.name,
-            Attempt(revision=content.revision, release=release.id, content=content, service=service),
-        )
+        self._state.begin(service.name, _attempt(service, release))
         if stale.in_the_way:
             self._hooks.withdraw(stale.in_the_way, keep_live=not stale.moved)
         try:
@@ -76,6 +73,24 @@ class Publishing:
             raise
         if stale.aside:
             self._hooks.withdraw(stale.aside, keep_live=True)
+
+    def restore(self, service: Service, release: Release, deployed: Deployed | None) -> None:
+        """Show again what the state has, as it was placed then; also where it can't be written now.
+
+        On a disk that is full the service gets its files all the same. That it is to take them is then
+        owed by this process alone: `record` ends it, which tells what is wrong for as long as it fails.
+
+        Raises:
+            PublishError: it can't be shown.
+        """
+        self._clear(service, deployed)
+        attempt = _attempt(service, release)
+        try:
+            self._state.begin(service.name, attempt)
+        except StateError as exc:
+            log.warning("%s: its files are shown again all the same: %s", service.name, exc)
+            self._state.owe(service.name, attempt)
+        self._hooks.publish(service, release)
 
     def _clear(self, service: Service, deployed: Deployed | None) -> bool:
         """Withdraw what an unfinished attempt left at paths of settings that are past; tell whether it did.
@@ -99,3 +114,8 @@ class Publishing:
                 self._hooks.publish(deployed.service, release_of(deployed))
         except Exception:
             log.exception("%s: its release could not be put back", deployed.service.name)
+
+
+def _attempt(service: Service, release: Release) -> Attempt:
+    content = release.content
+    return Attempt(revision=content.revision, release=release.id, content=content, service=service)

@@ -213,8 +213,8 @@ class Reconciler:
     def thaw(self, service: str) -> Intent:
         """Track again where the time of a freeze is over; return the intent that stands now.
 
-        Every pass begins with this; who wants it to happen in time calls it then. The end of the
-        freeze, and its entry in the audit trail, are on disk when this returns.
+        Every pass does this before it looks at what is wanted; who wants it to happen in time calls it
+        then. The end of the freeze, and its entry in the audit trail, are on disk when this returns.
         """
         return self._intents.thaw(service)
 

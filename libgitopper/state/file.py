@@ -43,7 +43,7 @@ class StateFile:
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
             _make_private(path)
-            self._connection = _connected(path)
+            self._connection = _opened(path)
         except (OSError, sqlite3.Error) as exc:
             raise _opening(path, exc) from exc
 
@@ -51,6 +51,9 @@ class StateFile:
         """Close the file."""
         with self._lock:
             self._connection.close()
+            # SQLite takes its journal away. On a disk that is full by then, the next start could make none.
+            with contextlib.suppress(OSError):
+                os.close(os.open(_beside(self.path, "wal"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, MODE))
 
     def __enter__(self) -> Self:
         return self
@@ -121,11 +124,27 @@ def _make_private(path: Path) -> None:
             log.warning("%s: others may read it: %s", file, exc)
 
 
-def _connected(path: Path) -> sqlite3.Connection:
-    """Return a connection in WAL mode, at the newest schema."""
+def _opened(path: Path) -> sqlite3.Connection:
+    try:
+        return _connected(path, alone=False)
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise
+        connection = _connected(path, alone=True)
+        log.warning("%s: %s; see that there is space: it can be read, and written when there is", path, exc)
+        return connection
+
+
+def _connected(path: Path, *, alone: bool) -> sqlite3.Connection:
+    """Return a connection in WAL mode, at the newest schema.
+
+    `alone`, it lets no other connection in. Then SQLite needs no -shm file, which takes room even to read.
+    """
     # Autocommit: transactions are begun by name, by `_write` and `migrate`, and by nobody else.
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
+        if alone:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         # First of all: a file of a newer program is left exactly as it is.
         version_of(connection, str(path))
         if not _gives_back(connection):

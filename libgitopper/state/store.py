@@ -6,6 +6,7 @@ import functools
 import sqlite3
 from collections.abc import Collection
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from libgitopper.model import Attempt, Deployed, Intent, IntentKind, State, Status
@@ -29,6 +30,11 @@ class StateStore(Memory):
     Safe to use from several threads. Every method raises `StateError` when the file can't be
     read or written (a full disk, say); what it held before still holds.
     """
+
+    def __init__(self, path: Path) -> None:
+        """See `StateFile`."""
+        super().__init__(path)
+        self._owed: dict[str, Attempt] = {}
 
     def intent(self, service: str) -> Intent:
         """Return what the operator wants; to track, where nobody ever asked for anything."""
@@ -71,6 +77,8 @@ class StateStore(Memory):
 
     def attempt(self, service: str) -> Attempt | None:
         """Return the release that was about to be published and is not recorded as deployed."""
+        if owed := self._owed.get(service):
+            return owed
         row = self._one("SELECT * FROM attempt WHERE service = ?", service)
         with self._translated("read"):
             return _attempt(row) if row else None
@@ -89,6 +97,14 @@ class StateStore(Memory):
                 "INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?)",
                 (service, attempt.revision, attempt.release, content, placement),
             )
+        self._owed.pop(service, None)
+
+    def owe(self, service: str, attempt: Attempt) -> None:
+        """Remember `attempt` until the next one, or its end, is on disk, or this process ends.
+
+        It is for what is published although `begin` fails; it persists nothing.
+        """
+        self._owed[service] = attempt
 
     def record(self, deployed: Deployed, deploy: Deploy | None = None) -> None:
         """Persist that a release was published and taken: ends the attempt, enters the history.
@@ -115,6 +131,7 @@ class StateStore(Memory):
             )
             if deploy is not None:
                 self._enter_deploy(connection, deploy)
+        self._owed.pop(name, None)
 
     def advance(self, *deployed: Deployed) -> None:
         """Persist, all or none, that services are in line with another commit; nothing was published."""
@@ -128,6 +145,7 @@ class StateStore(Memory):
             connection.execute("DELETE FROM deployed WHERE service = ?", (service,))
             connection.execute("DELETE FROM attempt WHERE service = ?", (service,))
             connection.execute("DELETE FROM shown WHERE service = ?", (service,))
+        self._owed.pop(service, None)
 
     def releases(self, service: str, limit: int) -> tuple[tuple[str, str], ...]:
         """Return the last `limit` releases, newest first, each once: (release id, its last revision)."""
