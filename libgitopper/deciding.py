@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 
 from libgitopper.errors import GitopperError, SourceError
 from libgitopper.hooks import Hooks
-from libgitopper.model import Content, Deployed, Service
+from libgitopper.model import Attempt, Content, Deployed, Service
 from libgitopper.orders import View
 from libgitopper.planner import Plan, Reason, Verb, aim, in_line, make_plan, may_wait
 from libgitopper.records import Rejection
@@ -22,7 +22,7 @@ from libgitopper.repository import Store
 from libgitopper.requests import HoldRequest
 from libgitopper.state import StateStore
 
-__all__ = ["Deciding", "Decision", "Peer", "is_touched", "needed"]
+__all__ = ["Deciding", "Decision", "Peer", "is_touched", "needed", "showing", "unfinished"]
 
 
 @frozen(kw_only=True)
@@ -66,6 +66,7 @@ class Deciding:
             deployed=self._state.deployed(service.name),
             attempt=self._state.attempt(service.name),
             published=self._hooks.observe(service),
+            unfinished=unfinished(self._hooks, self._state, service.name),
         )
 
     def aim(self, service: Service, store: Store | None, view: View) -> str | Reason:
@@ -74,8 +75,7 @@ class Deciding:
             intent=view.intent,
             tip=_tip(service, store),
             deployed=view.deployed,
-            attempt=view.attempt,
-            published=view.published,
+            unfinished=view.unfinished,
             former=None if view.deployed else self._former(service),
         )
 
@@ -104,7 +104,7 @@ class Deciding:
         return Decision(plan=plan, waits=self._waits(plan, target, service, view, peers))
 
     def target(
-        self, revision: str, service: Service, store: Store | None, deployed: Deployed | None
+        self, revision: str, service: Service, store: Store | None, deployed: Deployed | Attempt | None
     ) -> Content:
         """Return what `revision` has for `service`; known without the store where it is deployed already.
 
@@ -162,6 +162,21 @@ def is_touched(service: Service, store: Store, deployed: Deployed | None) -> boo
         return store.content(tip, service).entries != deployed.content.entries
     except GitopperError:
         return True
+
+
+def unfinished(hooks: Hooks, state: StateStore, service: str) -> Attempt | None:
+    """Return the attempt whose release the paths of `service` show: its reload, or its health, is owed.
+
+    Raises:
+        PublishError, StateError: what they show can't be told.
+    """
+    attempt = state.attempt(service)
+    return attempt if attempt and hooks.observe(attempt.service).release == attempt.release else None
+
+
+def showing(hooks: Hooks, state: StateStore, service: str) -> Deployed | Attempt | None:
+    """Return what the files of `service` are of, whether it took that or not; raises as `unfinished`."""
+    return unfinished(hooks, state, service) or state.deployed(service)
 
 
 def needed(store: Store | None, service: Service) -> Store:

@@ -137,9 +137,16 @@ class Deploying:
     def reload(
         self, service: Service, release: Release, *, first: bool = False, start: bool = False
     ) -> Taken:
-        """Make the service take what is published; return what is to be recorded of it."""
+        """Make the service take what is published; return what is to be recorded of it.
+
+        Raises:
+            ReloadError: it did not; the text says that it is the reload that failed.
+        """
         request = ReloadRequest(service=service, release=release, first=first, start=start)
-        reloaded = self._hooks.reload(request)
+        try:
+            reloaded = self._hooks.reload(request)
+        except ReloadError as exc:  # else only the words of some program would be shown
+            raise ReloadError(f"reload failed: {exc}", retryable=exc.retryable) from exc
         since_monotonic = time.monotonic()
         deployed = Deployed(
             revision=release.content.revision, release=release.id, content=release.content,
@@ -264,7 +271,7 @@ class Deploying:
 
     def _unfit(self, order: Order, course: Course, error: CheckError) -> NoReturn:
         """Remember content that is not fit to be published, and stay with what is deployed."""
-        self._ledger.failed(order, course, str(error))
+        self._ledger.failed(order, course, f"check failed: {error}")
         if error.retryable:
             raise error
         rejection = self._ledger.reject(order, "check", str(error))

@@ -13,7 +13,7 @@ from libgitopper.errors import GitopperError
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents
 from libgitopper.ledger import FILES_KEPT
-from libgitopper.model import Deployed, Service
+from libgitopper.model import Attempt, Deployed, Service
 from libgitopper.publishing import Publishing, release_of
 from libgitopper.records import Deploy, DriftRecord, Result
 from libgitopper.repository import Store
@@ -37,34 +37,35 @@ class Drifting:
     _deploying: Deploying
     _now: Callable[[], datetime]
 
-    def look(self, service: Service, store: Store | None, *, thorough: bool = False) -> Drift | None:
-        """Return how the deployed files differ from their revision; None where they don't.
+    def look(
+        self, service: Service, store: Store | None, shown: Deployed | Attempt | None, *, thorough: bool
+    ) -> Drift | None:
+        """Return how the files of what is or was shown differ from their revision; None where they don't.
 
         What is found is kept as a patch before anybody can replace the files.
         """
-        deployed = self._state.deployed(service.name)
-        if store is None or deployed is None or not deployed.release_path.is_dir():
+        if store is None or shown is None or not shown.release_path.is_dir():
             return None
         # Owner and paths are those of the time when it was published.
         request = DriftRequest(
-            service=evolve(deployed.service, drift=service.drift),
-            store=store, release=release_of(deployed), thorough=thorough,
+            service=evolve(shown.service, drift=service.drift),
+            store=store, release=release_of(shown), thorough=thorough,
         )  # fmt: skip
         drift = self._hooks.drift(request)
         if drift is None or not drift.changes:
             return None
-        now = self._state.deployed(service.name)
-        if now is None or now.release != deployed.release:
+        now = (self._state.deployed(service.name), self._state.attempt(service.name))
+        if all(known is None or known.release != shown.release for known in now):
             return None  # a pass replaced it while we looked, and may be removing its files
-        self._keep(deployed, drift)
+        self._keep(shown, drift)
         return drift
 
     def seen(self, service: Service, store: Store | None) -> Drift | None:
-        """The same, for a pass: by the policy, and never in the way of a deploy."""
+        """The same of what is deployed, for a pass: by the policy, and never in the way of a deploy."""
         if service.drift is DriftPolicy.OFF:
             return None
         try:
-            return self.look(service, store)
+            return self.look(service, store, self._state.deployed(service.name), thorough=False)
         except GitopperError as exc:
             log.warning("%s: its files could not be compared with their revision: %s", service.name, exc)
         except Exception:
@@ -97,18 +98,18 @@ class Drifting:
         self._deploying.discard(service, store)
         return None
 
-    def _keep(self, deployed: Deployed, drift: Drift) -> None:
+    def _keep(self, shown: Deployed | Attempt, drift: Drift) -> None:
         record = DriftRecord(
-            service=deployed.service.name, release=deployed.release, revision=deployed.revision,
+            service=shown.service.name, release=shown.release, revision=shown.revision,
             at=self._now(), changes=drift.changes, patch=drift.patch, complete=drift.complete,
         )  # fmt: skip
         if self._state.keep_drift(record):
-            self._tell("drift", deployed, drift)
+            self._tell("drift", shown, drift)
 
-    def _tell(self, kind: str, deployed: Deployed, drift: Drift) -> None:
+    def _tell(self, kind: str, shown: Deployed | Attempt, drift: Drift) -> None:
         details = {
-            "revision": deployed.revision,
+            "revision": shown.revision,
             "files": len(drift.changes),
             "first": drift.changes[0].path,
         }
-        self._hooks.event(Event(kind=kind, service=deployed.service.name, details=details))
+        self._hooks.event(Event(kind=kind, service=shown.service.name, details=details))

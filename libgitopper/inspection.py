@@ -8,11 +8,11 @@ from datetime import datetime
 
 from attrs import field, frozen
 
-from libgitopper.deciding import Deciding, Decision, Peer, needed
+from libgitopper.deciding import Deciding, Decision, Peer, needed, showing
 from libgitopper.errors import AmbiguousRevision, CheckoutError, SourceError, StepError, UnknownRevision
 from libgitopper.explaining import Effect, Explanation, Standing
 from libgitopper.hooks import Hooks
-from libgitopper.model import Content, Deployed, IntentKind, Service
+from libgitopper.model import Attempt, Content, Deployed, IntentKind, Service
 from libgitopper.orders import View
 from libgitopper.planner import Plan, Reason, Verb, make_plan
 from libgitopper.reconciler import Reconciler, utc_now
@@ -33,11 +33,11 @@ class Compared(enum.Enum):
     """What is compared with what."""
 
     DRIFT = "drift"
-    """The deployed revision with the files that are there."""
+    """The revision that is published with the files that are there."""
     KEPT_DRIFT = "kept-drift"
     """The same, as it was found at some time before."""
     UPSTREAM = "upstream"
-    """The deployed revision with the tip of the branch: what would come."""
+    """The revision that is published with the tip of the branch: what would come."""
     REVISIONS = "revisions"
     """One revision with another."""
 
@@ -67,12 +67,12 @@ class Difference:
 
 @frozen(kw_only=True)
 class Behind:
-    """How far what is deployed lies behind the tip of its branch."""
+    """How far what is published lies behind the tip of its branch."""
 
     upstream: str
     """The tip."""
     commits: int
-    """Those of the tip that what is deployed does not have; `MOST_COMMITS` means at least so many."""
+    """Those of the tip that what is published does not have; `MOST_COMMITS` means at least so many."""
     touching: int
     """How many of these change the paths of the service."""
 
@@ -92,6 +92,7 @@ class Inspector:
         reconciler: Reconciler,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
+        self._hooks = hooks
         self._state = state
         self._reconciler = reconciler
         self._deciding = Deciding(hooks=hooks, state=state, now=now)
@@ -135,12 +136,12 @@ class Inspector:
         )  # fmt: skip
 
     def drift(self, service: Service, store: Store | None) -> Difference:
-        """Compare every published file with the deployed revision, by content; what differs is kept."""
+        """Compare every published file with its revision, by content; what differs is kept."""
         drift = self._reconciler.drift(service, store)
-        deployed = self._state.deployed(service.name)
+        shown = showing(self._hooks, self._state, service.name)
         return Difference(
             service=service.name, kind=Compared.DRIFT, after=None,
-            before=deployed.revision if deployed else None, changes=drift.changes if drift else (),
+            before=shown.revision if shown else None, changes=drift.changes if drift else (),
             patch=drift.patch if drift else b"", complete=drift.complete if drift else True,
             kept=len(self._state.drifts(service.name)),
         )  # fmt: skip
@@ -160,31 +161,31 @@ class Inspector:
         )  # fmt: skip
 
     def upstream(self, service: Service, store: Store | None) -> Difference:
-        """Compare what is deployed with the tip of the branch: what would come."""
-        deployed = self._state.deployed(service.name)
-        before = deployed.revision if deployed else None
-        return self._compare(service, store, before, _tip(service, store), deployed, Compared.UPSTREAM)
+        """Compare what is published with the tip of the branch: what would come."""
+        shown = showing(self._hooks, self._state, service.name)
+        before = shown.revision if shown else None
+        return self._compare(service, store, before, _tip(service, store), shown, Compared.UPSTREAM)
 
     def revisions(
         self, service: Service, store: Store | None, before: str | None, after: str | None
     ) -> Difference:
         """Compare two revisions, each given by four or more digits of its hash.
 
-        Without `before` it is what is deployed, without `after` the tip of the branch.
+        Without `before` it is what is published, without `after` the tip of the branch.
         """
-        deployed = self._state.deployed(service.name)
-        here = deployed.revision if deployed else None
+        shown = showing(self._hooks, self._state, service.name)
+        here = shown.revision if shown else None
         first = self.resolve(service, before, store) if before else here
         second = self.resolve(service, after, store) if after else _tip(service, store)
-        return self._compare(service, store, first, second, deployed, Compared.REVISIONS)
+        return self._compare(service, store, first, second, shown, Compared.REVISIONS)
 
     def behind(self, service: Service, store: Store | None) -> Behind | None:
-        """Count the commits that what is deployed does not have; None where that can't be told."""
-        deployed = self._state.deployed(service.name)
+        """Count the commits that what is published does not have; None where that can't be told."""
+        shown = showing(self._hooks, self._state, service.name)
         tip = store.tips.get(service.source.branch) if store else None
-        if store is None or tip is None or deployed is None:
+        if store is None or tip is None or shown is None:
             return None
-        here = deployed.revision
+        here = shown.revision
         if not store.is_ancestor(here, here):  # it is not in the store: all of history would be counted
             return None
         ahead = store.commits(tip, exclude=[here], limit=MOST_COMMITS)
@@ -222,11 +223,11 @@ class Inspector:
 
     def _compare(
         self, service: Service, store: Store | None, before: str | None, after: str,
-        deployed: Deployed | None, kind: Compared,
+        shown: Deployed | Attempt | None, kind: Compared,
     ) -> Difference:  # fmt: skip
         there = needed(store, service)
-        old = self._deciding.target(before, service, store, deployed) if before else None
-        new = self._deciding.target(after, service, store, deployed)
+        old = self._deciding.target(before, service, store, shown) if before else None
+        new = self._deciding.target(after, service, store, shown)
         changes = tuple(there.changes(old, new))
         return Difference(
             service=service.name, kind=kind, before=before, after=after, changes=changes,

@@ -347,6 +347,6 @@ class Status:
     info: str
     """Why, in one line; empty when there is nothing to say."""
     hash: str
-    """The commit that the service is in line with; empty before the first deploy."""
+    """The commit whose files are published; empty before the first."""
     change: datetime
     """Since when it is in this state with this hash; UTC."""

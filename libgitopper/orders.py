@@ -25,6 +25,13 @@ class View:
     deployed: Deployed | None
     attempt: Attempt | None
     published: Published
+    unfinished: Attempt | None = None
+    """The attempt, where its release is what the service's paths show, wherever they were then."""
+
+    @property
+    def shown(self) -> Deployed | Attempt | None:
+        """What the service's files are of: its paths show it, whether it took it or not."""
+        return self.unfinished or self.deployed
 
 
 @frozen(kw_only=True)

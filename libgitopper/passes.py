@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from attrs import frozen
 
-from libgitopper.deciding import Deciding, Peer, needed
+from libgitopper.deciding import Deciding, Peer, needed, unfinished
 from libgitopper.deploying import Deploying
 from libgitopper.drifting import Drifting
 from libgitopper.errors import GitopperError, PublishError, StepError
@@ -118,9 +118,9 @@ class Passes:
         seen = self._hooks.observe(placed)
         if seen.release == deployed.release:
             return
-        attempt = self._state.attempt(service.name)
-        if attempt and self._hooks.observe(attempt.service).release == attempt.release:
+        if unfinished(self._hooks, self._state, service.name):
             return
+        attempt = self._state.attempt(service.name)
         if attempt and seen.partly and self._publish_anew(attempt, deployed):
             return
         release = release_of(deployed)

@@ -75,25 +75,24 @@ def aim(
     intent: Intent,
     tip: str | None,
     deployed: Deployed | None,
-    attempt: Attempt | None,
-    published: Published,
+    unfinished: Attempt | None,
     former: str | None = None,
 ) -> str | Reason:
     """Return the revision that the service should be at, or the reason why there is none.
 
     A service that is frozen, or tracks a branch whose tip is unknown, stays with what it shows: that is
-    the attempt's revision where it was published, and a crash or a reload that failed came after that.
-    One that was withdrawn while frozen, and is back, is frozen at `former`, what it last took.
+    the `unfinished` attempt where there is one, and its reload is owed all the same. One that was
+    withdrawn while frozen, and is back, is frozen at `former`, what it last took.
     """
-    here = deployed.revision if deployed else None
+    shown = unfinished or deployed
     if intent.kind is IntentKind.ROLLBACK and intent.revision:
         return intent.revision
     tracks = intent.kind is IntentKind.TRACK
     if tracks and tip:
         return tip
-    if attempt and published.release == attempt.release:
-        return attempt.revision
-    return here or (Reason.NO_TIP if tracks else former or Reason.FROZEN_EMPTY)
+    if shown:
+        return shown.revision
+    return Reason.NO_TIP if tracks else former or Reason.FROZEN_EMPTY
 
 
 def make_plan(
@@ -140,8 +139,7 @@ def may_wait(plan: Plan, *, intent: Intent, deployed: Deployed | None, published
 
 def in_line(*, intent: Intent, tip: str | None, deployed: Deployed | None, attempt: Attempt | None) -> bool:
     """Tell whether a service is where it should be, so that those which come after it may go on."""
-    nothing = Published(release=None)
-    wanted = aim(intent=intent, tip=tip, deployed=deployed, attempt=attempt, published=nothing)
+    wanted = aim(intent=intent, tip=tip, deployed=deployed, unfinished=None)
     return deployed is not None and attempt is None and deployed.revision == wanted
 
 

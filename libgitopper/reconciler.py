@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from attrs import frozen
 
 from libgitopper.advancing import Advancing
-from libgitopper.deciding import Deciding, Peer, is_touched
+from libgitopper.deciding import Deciding, Peer, is_touched, showing, unfinished
 from libgitopper.deploying import Deploying
 from libgitopper.drifting import Drifting
 from libgitopper.errors import GitopperError, StepError
@@ -48,12 +48,19 @@ class Outcome:
     service: Service
     intent: Intent
     deployed: Deployed | None
+    unfinished: Attempt | None = None
+    """What its paths show where it has not taken that: a reload failed, or is under way."""
     plan: Plan | None = None
     """What the pass decided; None when it failed before that."""
     drift: Drift | None = None
     """How the published files differ from their revision; None where they don't, or nobody looked."""
     error: GitopperError | None = None
     """Why the pass failed; None when it went well."""
+
+    @property
+    def shown(self) -> Deployed | Attempt | None:
+        """What the service's files are of; None where nothing was published."""
+        return self.unfinished or self.deployed
 
 
 class Reconciler:
@@ -181,7 +188,7 @@ class Reconciler:
             return self._guarded(service, lambda: self._restore(service))
 
     def known(self, service: Service) -> Outcome:
-        """Return what is known of `service` without looking at the host."""
+        """Return what is on record of `service`; the host is looked at only where a deploy did not end."""
         return self._outcome(service, Found(), None)
 
     def want(self, service: str, intent: Intent) -> Intent:
@@ -208,7 +215,8 @@ class Reconciler:
         Raises:
             CheckoutError: they can't be compared.
         """
-        return self._drifting.look(service, store, thorough=True)
+        shown = showing(self._hooks, self._state, service.name)
+        return self._drifting.look(service, store, shown, thorough=True)
 
     def thaw(self, service: str) -> Intent:
         """Track again where the time of a freeze is over; return the intent that stands now.
@@ -298,10 +306,19 @@ class Reconciler:
             service=service,
             intent=intent,
             deployed=deployed,
+            unfinished=self._unfinished(service.name),
             plan=found.plan,
             drift=found.drift,
             error=error,
         )
+
+    def _unfinished(self, service: str) -> Attempt | None:
+        """Return what is published and not taken; None also where nobody can tell, as a pass then says."""
+        try:
+            return unfinished(self._hooks, self._state, service)
+        except Exception as exc:  # noqa: BLE001 - a plugin's, too: an outcome is told whatever happens
+            log.debug("%s: what its paths show can't be told: %s", service, exc)
+            return None
 
     def _tell(
         self, kind: str, service: str | None = None, *, upstream: str | None = None, **details: object

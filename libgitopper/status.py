@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from attrs import frozen
 
 from libgitopper.errors import CheckoutError, GitopperError, SourceError
-from libgitopper.model import Deployed, Intent, IntentKind, State
+from libgitopper.model import Attempt, Deployed, Intent, IntentKind, State
 from libgitopper.requests import Drift
 
 __all__ = ["SourceHealth", "derive"]
@@ -37,6 +37,7 @@ def derive(
     error: GitopperError | None,
     waits: str = "",
     drift: Drift | None = None,
+    unfinished: Attempt | None = None,
 ) -> tuple[State, str]:
     """Return the state and, in one line, why. A failure of the last pass outweighs all else.
 
@@ -49,16 +50,27 @@ def derive(
         error: why the last pass failed.
         waits: what a commit that is not deployed yet waits for.
         drift: how the published files differ from their revision.
+        unfinished: what is published, where the service has not taken that.
     """
     if error is not None:
         state = State.DIFF if isinstance(error, SourceError | CheckoutError) else State.BROKEN
         what = one_line(str(error)) or type(error).__name__
         return state, _joined(_wanted(intent), what, _source_note(source, error))
+    if unfinished is not None:
+        told = f"{unfinished.revision[:SHORT]} is published, and its deploy is not finished"
+        return _on_the_way(intent, told, source)
     state, info = _without_error(intent, deployed, tip, source, branch, waits)
     if drift is not None and drift.changes:
         told = info if state is not State.OK else ""
         state, info = State.DIFF, _joined(_drifted(drift), told)
     return state, one_line(info)
+
+
+def _on_the_way(intent: Intent, told: str, source: SourceHealth) -> tuple[State, str]:
+    note = _source_note(source, None)
+    if intent.kind is IntentKind.ROLLBACK:
+        return State.ROLLBACK, one_line(_joined(f"to {intent.revision}", told, note))
+    return State.DIFF, one_line(_joined(_wanted(intent), told, note))
 
 
 def _without_error(

@@ -23,9 +23,6 @@ EQUIVALENT = {
     "return next((revision for _, revision in self._state.releases(service.name, 2)), None)": (
         "the first of one is the first of two"
     ),
-    "wanted = aim(intent=intent, tip=tip, deployed=deployed, attempt=None, published=nothing)": (
-        "with an attempt nothing is in line, wherever it aims"
-    ),
     'which, values = ("WHERE service = ?", (service, limit)) if service else ("XXXX", (limit,))': (
         "to SQLite this is another name for the table"
     ),

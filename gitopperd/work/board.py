@@ -77,9 +77,12 @@ class Board:
         self._settled[name] = status
         return status
 
-    def intend(self, service: str, intent: Intent) -> None:
-        """Note what the operator wants from now on."""
-        self._outcomes[service] = evolve(self._outcomes[service], intent=intent)
+    def intend(self, service: str, intent: Intent, known: Outcome | None = None) -> None:
+        """Note what the operator wants from now on, and what of the service was `known` right after."""
+        outcome = evolve(self._outcomes[service], intent=intent)
+        if known is not None and known.error is None:
+            outcome = evolve(outcome, deployed=known.deployed, unfinished=known.unfinished)
+        self._outcomes[service] = outcome
         self._show(service)
 
     def refresh(self, follower: Follower) -> list[Status]:
@@ -131,7 +134,7 @@ class Board:
         self.version += 1
         outcome = self._outcomes[name]
         state, info = self._derive(name, outcome)
-        hash_ = outcome.deployed.revision if outcome.deployed else ""
+        hash_ = outcome.shown.revision if outcome.shown else ""
         before = self._statuses.get(name)
         after = Status(service=name, state=state, info=info, hash=hash_, change=self._now())
         for earlier in (before, self._settled.get(name)):
@@ -156,6 +159,7 @@ class Board:
             error=outcome.error,
             waits=self.waits(name),
             drift=outcome.drift,
+            unfinished=outcome.unfinished,
         )
 
     def _tell(self, before: Status | None, after: Status) -> None:

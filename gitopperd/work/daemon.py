@@ -258,18 +258,22 @@ class Daemon:
         return self.board.outcome(name)
 
     async def _want(self, name: str, intent: Intent) -> Status:
-        self._runner(name)
-        intent = await self._threads.answer(self._reconciler.want, name, intent)
-        self._obey(name, intent, f"{ASKING[intent.kind]} by {intent.by}")
+        service = self._runner(name).service
+        intent, known = await self._threads.answer(self._commit_to, service, intent)
+        self._obey(name, intent, f"{ASKING[intent.kind]} by {intent.by}", known)
         self._thawer.poke()
         return self.status(name)
+
+    def _commit_to(self, service: Service, intent: Intent) -> tuple[Intent, Outcome]:
+        """Persist an intent; then tell what is known, which a pass under way may just have changed."""
+        return self._reconciler.want(service.name, intent), self._reconciler.known(service)
 
     async def _thaw(self, name: str) -> None:
         self._obey(name, await self._threads.answer(self._reconciler.thaw, name), "end of its freeze")
 
-    def _obey(self, name: str, intent: Intent, asked: str) -> None:
+    def _obey(self, name: str, intent: Intent, asked: str, known: Outcome | None = None) -> None:
         runner = self._runner(name)  # by now the service may have another one, or be gone
-        self.board.intend(name, intent)
+        self.board.intend(name, intent, known)
         runner.kick(asked)
 
     def _man(self, config: Config, known: Mapping[str, _Known]) -> Recruits:

@@ -82,9 +82,9 @@ class Inquiries:
     async def behind(self, name: str) -> Behind | None:
         """Return how far a service is behind; None where that can't be told. Counted once for a tip."""
         service, store = self._of(name)
-        deployed = self._board.outcome(name).deployed
+        shown = self._board.outcome(name).shown
         tip = store.tips.get(service.source.branch) if store else None
-        key = (service, tip, deployed.revision if deployed else None)
+        key = (service, tip, shown.revision if shown else None)
         known = self._behind.get(name)
         if known is None or known[0] != key:
             try:

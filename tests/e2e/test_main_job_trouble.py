@@ -92,8 +92,9 @@ def test_a_refused_reload_is_told_in_nginxs_own_words_and_a_fix_ends_it(
     broken = server.commit({**nginx_conf("no_such_directive on;"), "steady/file": "steady 3\n"})
     told = host.wait_for("nginx", "BROKEN", info="no_such_directive")
     assert 'unknown directive "no_such_directive" in /etc/nginx/nginx.conf' in told["stateinfo"]
-    assert told["hash"] != broken
-    # nginx goes on with what it had, and the others go on anyway.
+    assert told["stateinfo"].startswith("reload failed: ")
+    assert told["hash"] == broken, "its files are the new ones"
+    # nginx goes on with what it had in memory, and the others go on anyway.
     assert host.get(NGINX_URL) == "first"
     host.wait_for("steady", "OK", broken)
     shown = host.ctl("list", "service", "@localhost", "nginx").stdout

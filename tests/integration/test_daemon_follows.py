@@ -127,7 +127,7 @@ def test_a_reload_that_fails_is_broken_with_its_own_words_and_tried_again(site: 
     gate = site.home / "gate"
     site.configure(f'web: command = ["sh", "-c", "test -e {gate} || {{ echo no gate; exit 3; }}"]')
     with site.daemon as daemon:
-        daemon.wait_for("web", "BROKEN", "", info="no gate")
+        daemon.wait_for("web", "BROKEN", first, info="no gate")
         assert site.shown() == "1"
         gate.touch()
         daemon.wait_for("web", "OK", first)

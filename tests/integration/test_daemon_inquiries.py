@@ -100,7 +100,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             daemon.wait_for("web", "OK", tip)
             daemon.wait_for("unfit", "BROKEN", first)
             daemon.wait_for("held", "DIFF", first, "outside of")
-            daemon.wait_for("cut", "BROKEN", first)
+            daemon.wait_for("cut", "BROKEN", tip)
             daemon.wait_for("later", "DIFF", first, "waits: for cut")
             daemon.wait_for("lost", "OK", tip)
             daemon.wait_for("moved", "OK", tip)

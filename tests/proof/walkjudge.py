@@ -127,6 +127,7 @@ class Judge(Ground):
             intent=outcome.intent, deployed=outcome.deployed, tip=self.tips.get(setup.branch),
             source=self.host.source_of(setup.branch), branch=setup.branch, error=outcome.error,
             waits=plan.note if plan and plan.verb is Verb.WAIT else "", drift=outcome.drift,
+            unfinished=outcome.unfinished,
         )  # fmt: skip
 
     def _check_records(self, name: str, end: End, outcome: Outcome) -> None:

@@ -205,6 +205,7 @@ class SimulatedHost:
             error=outcome.error,
             waits=outcome.plan.note if outcome.plan else "",
             drift=outcome.drift,
+            unfinished=outcome.unfinished,
         )
 
     def look(self, service: Service) -> Drift | None:

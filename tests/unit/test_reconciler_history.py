@@ -59,20 +59,20 @@ def test_the_durations_of_the_steps_are_in_their_order(host: SimulatedHost) -> N
 
 
 @pytest.mark.parametrize(
-    ("step", "error", "last"),
+    ("step", "error", "last", "told"),
     [
-        ("checkout web", CheckoutError("disk full"), "checkout"),
-        ("publish web", PublishError("in the way"), "publish"),
-        ("reload web", ReloadError("exit code 1"), "reload"),
+        ("checkout web", CheckoutError("disk full"), "checkout", "disk full"),
+        ("publish web", PublishError("in the way"), "publish", "in the way"),
+        ("reload web", ReloadError("exit code 1"), "reload", "reload failed: exit code 1"),
     ],
 )
 def test_the_last_step_of_a_deploy_that_failed_is_where_it_ended(
-    host: SimulatedHost, step: str, error: Exception, last: str
+    host: SimulatedHost, step: str, error: Exception, last: str, told: str
 ) -> None:
     host.script.on(step, error)
     host.pass_(host.service())
     (entry,) = history(host)
-    assert (entry.result, entry.error) == (Result.FAILED, str(error))
+    assert (entry.result, entry.error) == (Result.FAILED, told)
     assert list(entry.seconds) == STEPS[: STEPS.index(last) + 1]
 
 
@@ -104,7 +104,7 @@ def test_a_deploy_that_fails_in_another_way_is_another_entry(host: SimulatedHost
         host.script.on("reload web", ReloadError(f"exit code {code}"))
         host.pass_(web)
     assert [(entry.error, entry.tries) for entry in history(host)] == [
-        ("exit code 2", 1), ("exit code 1", 2),
+        ("reload failed: exit code 2", 1), ("reload failed: exit code 1", 2),
     ]  # fmt: skip
 
 
@@ -184,10 +184,9 @@ def test_a_deploy_goes_well_where_nobody_can_tell_what_it_changes(
 def test_a_failure_is_told_also_where_the_history_can_not_be_written(
     host: SimulatedHost, caplog: pytest.LogCaptureFixture
 ) -> None:
-    error = ReloadError("exit code 1")
-    host.script.on("reload web", error)
+    host.script.on("reload web", ReloadError("exit code 1"))
     host.script.on("add web", StateError("disk full"))
-    assert host.pass_(host.service()).error is error
+    assert str(host.pass_(host.service()).error) == "reload failed: exit code 1"
     assert "web: its history could not be written: disk full" in caplog.text
 
 

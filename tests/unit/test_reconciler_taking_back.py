@@ -96,7 +96,7 @@ def test_a_take_back_that_can_not_be_reloaded_is_tried_again_until_it_can(host: 
     assert told[0] is State.BROKEN
     assert told[1] == (
         f"{bad[:12]}: not healthy within 3s: connection refused; it can't be taken back to {good[:12]}"
-        " now: exit code 1"
+        " now: reload failed: exit code 1"
     )
     assert host.told(host.pass_(web)) == told
     host.restart()
@@ -143,7 +143,7 @@ def test_a_reload_that_fails_takes_a_watched_service_back(host: SimulatedHost) -
     host.script.on("reload web", refuse_once)
     state, info = host.told(host.pass_(web))
     assert state is State.BROKEN
-    assert info.startswith(f"{bad[:12]}: exit code 1; taken back to {good[:12]}")
+    assert info.startswith(f"{bad[:12]}: reload failed: exit code 1; taken back to {good[:12]}")
     host.assert_in_line(web, good)
     host.script.log.clear()
     host.pass_(web)
