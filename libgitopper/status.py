@@ -10,7 +10,7 @@ from libgitopper.errors import CheckoutError, GitopperError, SourceError
 from libgitopper.model import Attempt, Deployed, Intent, IntentKind, State
 from libgitopper.requests import Drift
 
-__all__ = ["SourceHealth", "derive"]
+__all__ = ["SourceHealth", "derive", "drifted", "joined", "one_line"]
 
 SHORT = 12
 
@@ -55,22 +55,22 @@ def derive(
     if error is not None:
         state = State.DIFF if isinstance(error, SourceError | CheckoutError) else State.BROKEN
         what = one_line(str(error)) or type(error).__name__
-        return state, _joined(_wanted(intent), what, _source_note(source, error))
+        return state, joined(_wanted(intent, deployed), what, _source_note(source, error))
     if unfinished is not None:
         told = f"{unfinished.revision[:SHORT]} is published, and its deploy is not finished"
         return _on_the_way(intent, told, source)
     state, info = _without_error(intent, deployed, tip, source, branch, waits)
     if drift is not None and drift.changes:
         told = info if state is not State.OK else ""
-        state, info = State.DIFF, _joined(_drifted(drift), told)
+        state, info = State.DIFF, joined(drifted(drift), told)
     return state, one_line(info)
 
 
 def _on_the_way(intent: Intent, told: str, source: SourceHealth) -> tuple[State, str]:
     note = _source_note(source, None)
     if intent.kind is IntentKind.ROLLBACK:
-        return State.ROLLBACK, one_line(_joined(f"to {intent.revision}", told, note))
-    return State.DIFF, one_line(_joined(_wanted(intent), told, note))
+        return State.ROLLBACK, one_line(joined(f"to {intent.revision}", told, note))
+    return State.DIFF, one_line(joined(_wanted(intent, None), told, note))
 
 
 def _without_error(
@@ -84,11 +84,11 @@ def _without_error(
     if intent.kind is IntentKind.FREEZE:
         if deployed is None:
             return State.DIFF, "frozen before its first deploy: nothing is published"
-        return State.FREEZE, _joined(_frozen(intent), deployed.note)
+        return State.FREEZE, joined(_frozen(intent), deployed.note)
     if intent.kind is IntentKind.ROLLBACK:
         if deployed and deployed.revision == intent.revision:
-            return State.FREEZE, _joined(f"ROLLBACK: {intent.revision}", deployed.note)
-        return State.ROLLBACK, _joined(f"to {intent.revision}", _source_note(source, None))
+            return State.FREEZE, joined(f"ROLLBACK: {intent.revision}", deployed.note)
+        return State.ROLLBACK, joined(f"to {intent.revision}", _source_note(source, None))
     return _tracking(deployed, tip, source, branch, waits)
 
 
@@ -110,17 +110,20 @@ def _tracking(
     return State.OK, deployed.note
 
 
-def _drifted(drift: Drift) -> str:
-    """As ``drift: nginx.conf edited, and 2 more files``."""
+def drifted(drift: Drift) -> str:
+    """Tell of drift, as ``drift: nginx.conf edited, and 2 more files``."""
     first, more = drift.changes[0], len(drift.changes) - 1
     others = f", and {more} more file{'s' if more > 1 else ''}" if more else ""
     left = "" if drift.complete else "; too large to be kept as a patch"
     return f"drift: {first.path} {first.kind.value}{others}{left}"
 
 
-def _wanted(intent: Intent) -> str:
+def _wanted(intent: Intent, deployed: Deployed | None) -> str:
+    """What an operator asked for, beside what failed."""
     if intent.kind is IntentKind.ROLLBACK:
-        return f"rolling back to {(intent.revision or '')[:SHORT]}"
+        to = (intent.revision or "nothing")[:SHORT]
+        done = deployed is not None and deployed.revision == intent.revision
+        return f"rolled back to {to}" if done else f"rollback to {to} failed"
     return _frozen(intent) or "frozen" if intent.kind is IntentKind.FREEZE else ""
 
 
@@ -145,7 +148,8 @@ def _source_note(source: SourceHealth, error: GitopperError | None) -> str:
     return one_line(source.error) or "upstream can't be polled"
 
 
-def _joined(*parts: str) -> str:
+def joined(*parts: str) -> str:
+    """Return the parts that say something as one text."""
     return "; ".join(part for part in parts if part)
 
 

@@ -37,11 +37,11 @@ def member(daemon: Daemon, status: Status) -> dict[str, object]:
     name = status.service
     source = daemon.service(name).source
     told: dict[str, object] = {
-        **_wanted(daemon.board.intent(name)),
         "service": name,
         "hash": status.hash,
         "state": status.state.value,
         "stateinfo": status.info,
+        **_wanted(daemon.board.intent(name)),
         "change": status.change.strftime("%a, %d %b %Y %H:%M:%S UTC"),
         "upstream": source.upstream,
         "branch": source.branch,

@@ -144,7 +144,7 @@ def _cells(item: Answer) -> list[str]:
         until, by = readable(item.get("until")), readable(item.get("by"))
         when_and_who = ", ".join(filter(None, (until and f"until {until}", by and f"by {by}")))
         reason = readable(item.get("reason"))
-        why = " ".join(filter(None, (reason, when_and_who and f"({when_and_who})")))
+        why = f"{reason} ({when_and_who})" if reason and when_and_who else reason or when_and_who
         info = "; ".join(filter(None, (info, why)))
     return [service, commit, state, info, change]
 

@@ -95,6 +95,10 @@ def test_a_freeze_takes_a_reason_and_an_end_and_shows_them(daemon: Daemons) -> N
             "ROLLBACK: 606eb57; disk swap (by token:ci)",
         ),
         (
+            {"stateinfo": "ROLLBACK: 606eb57", "until": None, "reason": None, "by": "root (uid 0)"},
+            "ROLLBACK: 606eb57; by root (uid 0)",
+        ),
+        (
             {"stateinfo": "frozen by token:ci until 2026-03-01T11:00Z: disk swap"},
             "frozen by token:ci until 2026-03-01T11:00Z: disk swap",
         ),

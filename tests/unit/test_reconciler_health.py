@@ -148,7 +148,7 @@ def test_an_operator_who_rolls_back_to_it_has_it_tried_once_more(host: Simulated
     host.roll_back(web, bad)
     state, info = host.told(host.pass_(web))
     assert state is State.BROKEN
-    assert info.startswith(f"rolling back to {bad[:12]}; {bad[:12]}: not healthy")
+    assert info.startswith(f"rollback to {bad[:12]} failed; {bad[:12]}: not healthy")
     assert host.script.count("reload web") == 2
     host.pass_(web)
     assert host.script.count("reload web") == 2

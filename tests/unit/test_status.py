@@ -178,10 +178,16 @@ def shown(**changes: object) -> tuple[State, str]:
             id="frozen",
         ),
         pytest.param(
-            {"error": UnknownRevision("no such"), "intent": BACK},
+            {"error": UnknownRevision("no such"), "intent": BACK, "deployed": deployed(B)},
             State.BROKEN,
-            "rolling back to aaaaaaaaaaaa; no such",
+            "rollback to aaaaaaaaaaaa failed; no such",
             id="rollback fails",
+        ),
+        pytest.param(
+            {"error": PublishError("in the way"), "intent": BACK},
+            State.BROKEN,
+            "rolled back to aaaaaaaaaaaa; in the way",
+            id="rolled back, and something else fails",
         ),
     ],
 )
