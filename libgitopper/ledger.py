@@ -10,8 +10,8 @@ from attrs import frozen
 
 from libgitopper.errors import CheckError, GitopperError, HealthError, StepError
 from libgitopper.hooks import Hooks
-from libgitopper.model import Deployed
-from libgitopper.orders import Course, Order
+from libgitopper.model import Deployed, Service
+from libgitopper.orders import Course, Order, View
 from libgitopper.planner import Reason
 from libgitopper.records import Deploy, Rejection, Result
 from libgitopper.repository import FileChange
@@ -48,10 +48,17 @@ class Ledger:
 
     def failed(self, order: Order, course: Course, error: str) -> None:
         """Put a deploy that failed on record; it has failed, whether that can be written or not."""
-        try:
-            self._state.add_deploy(self.entry(order, course, Result.FAILED, error=error))
-        except GitopperError as exc:
-            log.warning("%s: its history could not be written: %s", order.service.name, exc)
+        self._enter(self.entry(order, course, Result.FAILED, error=error))
+
+    def impossible(self, service: Service, view: View, revision: str, asked: str, error: str) -> None:
+        """Put on record that a revision can't be deployed at all, as one that lacks a path."""
+        deployed = view.deployed
+        entry = Deploy(
+            service=service.name, at=self._now(), before=deployed.revision if deployed else None,
+            after=revision, release="", asked=asked, result=Result.FAILED, error=error,
+            why=(Reason.CONTENT if deployed else Reason.FIRST).value,
+        )  # fmt: skip
+        self._enter(entry)
 
     def taken_back(self, rejection: Rejection, deployed: Deployed) -> Deploy:
         """Return what the history is to say of a deploy whose process was ended while it was taken back."""
@@ -72,6 +79,12 @@ class Ledger:
             asked=order.asked, why=order.plan.why, files=tuple(files[:FILES_KEPT]),
             files_total=len(files), seconds=course.seconds, result=result, error=error,
         )  # fmt: skip
+
+    def _enter(self, entry: Deploy) -> None:
+        try:
+            self._state.add_deploy(entry)
+        except GitopperError as exc:
+            log.warning("%s: its history could not be written: %s", entry.service, exc)
 
 
 def rejected(rejection: Rejection, deployed: Deployed | None) -> StepError:

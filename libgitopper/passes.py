@@ -18,9 +18,10 @@ from attrs import frozen
 from libgitopper.deciding import Deciding, Peer, needed, unfinished
 from libgitopper.deploying import Deploying
 from libgitopper.drifting import Drifting
-from libgitopper.errors import GitopperError, PublishError, StepError
+from libgitopper.errors import CheckoutError, GitopperError, PublishError, StepError
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents, Superseded
+from libgitopper.ledger import Ledger
 from libgitopper.model import Attempt, Deployed, Service
 from libgitopper.orders import Order
 from libgitopper.planner import Plan, Reason, Verb
@@ -72,6 +73,7 @@ class Passes:
     _deploying: Deploying
     _drifting: Drifting
     _deciding: Deciding
+    _ledger: Ledger
 
     def make(self, this: Pass) -> Found:
         """Make a pass.
@@ -171,7 +173,11 @@ class Passes:
         revision = self._deciding.aim(service, store, view)
         if isinstance(revision, Reason):
             return Plan(verb=Verb.WAIT, reasons=(revision,))
-        decision = self._deciding.decide(revision, service, store, view, this.peers)
+        try:
+            decision = self._deciding.decide(revision, service, store, view, this.peers)
+        except CheckoutError as exc:
+            self._ledger.impossible(service, view, revision, this.asked, str(exc))
+            raise
         plan = decision.plan
         if plan.verb is Verb.KEEP or plan.target is None:
             self._deploying.install(service)

@@ -76,9 +76,10 @@ class Reconciler:
         self._now = now
         self._intents = Intents(hooks=hooks, state=state, now=now)
         publishing = Publishing(hooks=hooks, state=state)
+        ledger = Ledger(hooks=hooks, state=state, now=now)
         self._deploying = Deploying(
             hooks=hooks, state=state, intents=self._intents, publishing=publishing,
-            ledger=Ledger(hooks=hooks, state=state, now=now), watch=HealthWatch(hooks=hooks), now=now,
+            ledger=ledger, watch=HealthWatch(hooks=hooks), now=now,
         )  # fmt: skip
         self._drifting = Drifting(
             hooks=hooks, state=state, intents=self._intents, publishing=publishing,
@@ -88,6 +89,7 @@ class Reconciler:
         self._passes = Passes(
             hooks=hooks, state=state, intents=self._intents, publishing=publishing,
             deploying=self._deploying, drifting=self._drifting, deciding=deciding,
+            ledger=ledger,
         )  # fmt: skip
         self._turns = NamedLocks()
         self._advancing = Advancing(

@@ -19,6 +19,8 @@ KEPT_DRIFTS = 20
 KEPT_DRIFT_BYTES = 32 * 1024 * 1024
 """How much of it stays for a service in all; the newest stays, whatever it is. Who may write to published
 files, as a service that logs there, makes more of it at each pass."""
+OPERATORS = " by "
+"""In what an operator asked for, as ``retry by alice (uid 1000)``."""
 
 _DEPLOY = "at, before, after, release, asked, why, files, files_total, seconds, result, error, tries, last"
 
@@ -27,17 +29,22 @@ class History(AuditTrail):
     """The part of the state store that an operator asks for what happened."""
 
     def add_deploy(self, deploy: Deploy) -> None:
-        """Persist a try to deploy; one that failed just as the one before it only raises its count."""
+        """Persist a try to deploy; one that failed just as the one before it only raises its count.
+
+        One that an operator asked for counts with those that the same operator asked for. Whatever else
+        tries again, as a poll or another configuration, tries what was asked for before.
+        """
         with self._write() as connection:
             self._enter_deploy(connection, deploy)
 
     def _enter_deploy(self, connection: sqlite3.Connection, deploy: Deploy) -> None:
         last = connection.execute(
-            "SELECT id, after, release, asked, result, error FROM deploy WHERE service = ?"
+            "SELECT id, after, release, result, error, asked FROM deploy WHERE service = ?"
             " ORDER BY id DESC LIMIT 1",
             (deploy.service,),
         ).fetchone()
-        if deploy.error and last and last[1:] == _kind(deploy):
+        same = last is not None and last[1:5] == _kind(deploy)
+        if deploy.error and same and (deploy.asked == last[5] or OPERATORS not in deploy.asked):
             connection.execute(
                 "UPDATE deploy SET tries = tries + 1, last = ?, seconds = ? WHERE id = ?",
                 (deploy.at.isoformat(), json.dumps(dict(deploy.seconds)), last[0]),
@@ -121,7 +128,7 @@ class History(AuditTrail):
 
 
 def _kind(deploy: Deploy) -> tuple[str, ...]:
-    return deploy.after, deploy.release, deploy.asked, deploy.result.value, deploy.error
+    return deploy.after, deploy.release, deploy.result.value, deploy.error
 
 
 def _deploy(service: str, row: tuple[Any, ...]) -> Deploy:

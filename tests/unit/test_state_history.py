@@ -99,7 +99,6 @@ def test_tries_that_fail_in_the_same_way_are_one_with_their_number(store: StateS
         pytest.param(evolve(DEPLOY, error="exit code 2"), id="error"),
         pytest.param(evolve(DEPLOY, after=A), id="revision"),
         pytest.param(evolve(DEPLOY, release="r3"), id="release"),
-        pytest.param(evolve(DEPLOY, asked="retry by alice"), id="who asked"),
         pytest.param(evolve(DEPLOY, result=Result.TAKEN_BACK), id="result"),
         pytest.param(DONE, id="success"),
     ],
@@ -109,6 +108,14 @@ def test_what_differs_is_an_entry_of_its_own(store: StateStore, other: object) -
     store.add_deploy(other)  # type: ignore[arg-type]
     store.add_deploy(DEPLOY)
     assert store.deploys("web") == (DEPLOY, other, DEPLOY)
+
+
+def test_tries_are_one_whatever_asks_and_those_of_an_operator_are_their_own(store: StateStore) -> None:
+    for asked in ("poll", "config", "", "start", "retry by alice", "poll", "retry by bob", "retry by bob"):
+        store.add_deploy(evolve(DEPLOY, asked=asked))
+    assert [(entry.asked, entry.tries) for entry in store.deploys("web")] == [
+        ("retry by bob", 2), ("retry by alice", 2), ("poll", 4),
+    ]  # fmt: skip
 
 
 def test_deploys_that_went_well_are_never_one(store: StateStore) -> None:
