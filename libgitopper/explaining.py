@@ -11,10 +11,13 @@ from libgitopper.model import Deployed, Intent, IntentKind
 from libgitopper.planner import Plan, Reason, Verb
 from libgitopper.records import Deploy, Result
 from libgitopper.repository import Commit, FileChange
+from libgitopper.requests import Drift
+from libgitopper.status import SourceHealth, drifted, joined
 
-__all__ = ["Effect", "Explanation", "Standing"]
+__all__ = ["POLLED", "Effect", "Explanation", "Standing"]
 
 SHORT = 12
+POLLED = SourceHealth(polled=True)
 
 
 class Standing(enum.Enum):
@@ -71,6 +74,17 @@ class Explanation:
     """What a pass would do now; None where it would fail at once."""
     trouble: str = ""
     """Why it would."""
+    published: str | None = None
+    """The commit whose files are published, taken by the service or not."""
+    source: SourceHealth = POLLED
+    """How the last poll of its upstream went."""
+    drift: Drift | None = None
+    """How the published files differ from their revision, as far as it was seen."""
+
+    @property
+    def unsettled(self) -> str:
+        """What is not as it should be, though a pass may have nothing to deploy; in one line, or empty."""
+        return joined(self._unasked(), drifted(self.drift) if self.drift and self.drift.changes else "")
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
@@ -83,9 +97,16 @@ class Explanation:
     def verdict(self) -> str:
         """All of it in one line; texts from the repository and from programs are not made safe to print."""
         if self.revision is None:
-            return f"{self.service}: {self._now()}"
-        told = (self._changes(), self._fate())
-        return f"{self.revision[:SHORT]} {'; '.join(part for part in told if part)}"
+            return joined(f"{self.service}: {self._now()}", self.unsettled)
+        return f"{self.revision[:SHORT]} {joined(self._changes(), self._fate(), self.unsettled)}"
+
+    def _unasked(self) -> str:
+        """Why what is known of the branch may not be what upstream has by now."""
+        if self.source.error is not None:
+            last = self.source.last_success
+            since = f"since {last:%Y-%m-%dT%H:%M:%SZ}" if last else "since the start"
+            return f"upstream can't be asked {since}: {self.source.error}"
+        return "upstream has no such branch" if self.source.polled and self.tip is None else ""
 
     def _changes(self) -> str:
         if self.effect is None:
@@ -96,9 +117,17 @@ class Explanation:
         if Reason.FIRST in plan.reasons:
             return f"is the first commit that has the paths of {self.service}"
         if plan.verb is not Verb.DEPLOY:
-            return f"changes other paths only, so {self.service} is not touched for it"
+            return f"changes other paths only, {self._all_the_same()}"
         files = len(self.effect.files)
         return f"changes {', '.join(plan.changed)} ({files} file{'s' if files != 1 else ''})"
+
+    def _all_the_same(self) -> str:
+        """What such a commit does: nothing, unless it came in the place of one that is not its parent."""
+        done = next((deploy for deploy in self.deploys if deploy.result is Result.DEPLOYED), None)
+        if done is None:
+            return f"so {self.service} is not touched for it"
+        place = f" in the place of {self._of(done.before)}" if done.before else ""
+        return f"and was deployed{place}: {done.why}"
 
     def _fate(self) -> str:
         if self.standing is Standing.DEPLOYED:
@@ -107,12 +136,36 @@ class Explanation:
             return self._past()
         if self.standing is Standing.ASIDE and self.revision != self.tip:
             return f"{self._of(self.aim)} is what {self.service} shall be at" if self.aim else ""
+        return joined(self._failure(), self._prospects())
+
+    def _failure(self) -> str:
+        """How the last try to deploy it failed, where that is not said of it anyhow."""
+        last = next(iter(self.deploys), None)
+        known = (self.effect.trouble if self.effect else "") or (self.decision and self.decision.rejection)
+        if last is None or last.result is not Result.FAILED or known:
+            return ""
+        live = self.published == self.revision
+        return f"it is published; {last.error}" if live else f"it failed: {last.error}"
+
+    def _prospects(self) -> str:
+        """What comes of a commit that is not deployed."""
+        if self._failure() and self._is_next:
+            return "the next pass tries again"
         if self.intent.kind is not IntentKind.TRACK:
             return _held_back(self.intent)
         if self.decision is None:
-            return f"the next pass fails: {self.trouble}" if self.trouble else ""
+            known = self.effect is not None and self.trouble == self.effect.trouble
+            fails = "the next pass fails" if known else f"the next pass fails: {self.trouble}"
+            return fails if self.trouble else ""
         later = f"; {self._of(self.aim)} comes after it" if self.aim != self.revision else ""
         return _told(self.decision) + later
+
+    @property
+    def _is_next(self) -> bool:
+        """True where the next pass deploys this very commit."""
+        now = self.now
+        deploys = now is not None and now.plan.verb is Verb.DEPLOY and not (now.waits or now.rejection)
+        return deploys and self.aim == self.revision
 
     @property
     def _is_unsettled(self) -> bool:
@@ -155,8 +208,7 @@ def _told(decision: Decision) -> str:
 def _waits(plan: Plan) -> str:
     if Reason.AFTER in plan.reasons:
         return f"it waits {plan.note}"
-    until = f", until {plan.until:%Y-%m-%dT%H:%M:%SZ}" if plan.until else ""
-    return f"it waits: {plan.note}{until}"
+    return f"it waits: {plan.note}"
 
 
 def _held_back(intent: Intent) -> str:

@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from libgitopper.deciding import Deciding, Decision, Peer, needed, showing
 from libgitopper.errors import AmbiguousRevision, CheckoutError, SourceError, StepError, UnknownRevision
-from libgitopper.explaining import Effect, Explanation, Standing
+from libgitopper.explaining import POLLED, Effect, Explanation, Standing
 from libgitopper.hooks import Hooks
 from libgitopper.model import Attempt, Content, Deployed, IntentKind, Service
 from libgitopper.orders import View
@@ -18,9 +18,10 @@ from libgitopper.planner import Plan, Reason, Verb, make_plan
 from libgitopper.reconciler import Reconciler, utc_now
 from libgitopper.records import Deploy
 from libgitopper.repository import Commit, FileChange, Store
-from libgitopper.requests import Published
+from libgitopper.requests import Drift, Published
 from libgitopper.revisions import find_revision
 from libgitopper.state import StateStore
+from libgitopper.status import SourceHealth
 
 __all__ = ["Behind", "Compared", "Difference", "Inspector"]
 
@@ -104,6 +105,8 @@ class Inspector:
         commit: str | None = None,
         *,
         peers: Sequence[Peer] = (),
+        source: SourceHealth = POLLED,
+        drift: Drift | None = None,
     ) -> Explanation:
         """Tell why `commit` did, or did not, touch `service`.
 
@@ -112,6 +115,8 @@ class Inspector:
             store: what the last poll of its upstream returned; None where it was never fetched.
             commit: the first digits of a hash, four or more; None for the tip of the branch.
             peers: the services that `service.after` names.
+            source: how the last poll of its upstream went.
+            drift: what the last pass found of it.
         """
         view = self._deciding.look(service)
         revision = self.resolve(service, commit, store) if commit else _newest(service, store, view)
@@ -133,6 +138,7 @@ class Inspector:
             came_with=_came_with(revision, store, deploys) if standing is Standing.PAST else None,
             intent=view.intent, deployed=view.deployed, aim=aim if isinstance(aim, str) else None,
             tip=store.tips.get(service.source.branch) if store else None, now=now, trouble=trouble,
+            published=view.shown.revision if view.shown else None, source=source, drift=drift,
         )  # fmt: skip
 
     def drift(self, service: Service, store: Store | None) -> Difference:

@@ -36,7 +36,7 @@ class Reason(enum.Enum):
 
     NO_TIP = "the tip of the branch is not known, and nothing was deployed before"
     FROZEN_EMPTY = "frozen before its first deploy"
-    IN_LINE = "everything is in line"
+    IN_LINE = "its commit is deployed"
     ELSEWHERE = "the commit changes other paths only"
     FIRST = "first deploy"
     CONTENT = "mapped paths changed"
@@ -66,8 +66,12 @@ class Plan:
     @property
     def why(self) -> str:
         """The reasons as one line."""
-        text = "; ".join(reason.value for reason in self.reasons)
-        return f"{text}: {', '.join(self.changed)}" if self.changed else text
+        return "; ".join(self._told(reason) for reason in self.reasons)
+
+    def _told(self, reason: Reason) -> str:
+        if reason is Reason.CONTENT and self.changed:
+            return f"{reason.value}: {', '.join(self.changed)}"
+        return reason.value
 
 
 def aim(

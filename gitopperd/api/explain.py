@@ -46,9 +46,11 @@ def _member(found: Explanation) -> dict[str, object]:
         "came_with": found.came_with,
         "history": [deploy_member(deploy) for deploy in found.deploys[:MOST_DEPLOYS]],
         "deployed": found.deployed.revision if found.deployed else None,
+        "published": found.published,
         "wanted": found.aim,
         "now": decision_member(found.now) if found.now else None,
         "trouble": found.trouble,
+        "unsettled": one_line(found.unsettled),
     }
 
 

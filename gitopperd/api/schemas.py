@@ -130,9 +130,11 @@ SCHEMAS: Mapping[str, Schema] = {
         came_with=_or_null(_told("The later commit with which it was deployed.")),
         history=_list(ref("Deploy")),
         deployed=_or_null(_told("The commit that is deployed.")),
+        published=_or_null(_told("The commit whose files are published, taken or not.")),
         wanted=_or_null(_told("The commit that the service should be at.")),
         now=_or_null(ref("Decision")),
         trouble=_told("Why a pass would fail at once; empty where it would not."),
+        unsettled=_told("What is not in order whatever a pass does: upstream, or drift."),
     ),
     "Difference": _object(
         service=TEXT,

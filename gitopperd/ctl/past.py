@@ -108,8 +108,11 @@ def _parts(answer: Answer) -> Iterator[tuple[str, Sequence[str]]]:
     entries = answer.get("history")
     yield "history", [_entry(entry) for entry in entries] if isinstance(entries, list) else []
     yield "deployed", [readable(answer.get("deployed"))]
+    if answer.get("published") != answer.get("deployed"):
+        yield "published", [readable(answer.get("published"))]
     yield "wanted", [readable(answer.get("wanted"))]
-    yield "now", [_decision(answer.get("now")) or readable(answer.get("trouble"))]
+    now = _decision(answer.get("now")) or readable(answer.get("trouble"))
+    yield "now", [part for part in (now, readable(answer.get("unsettled"))) if part]
 
 
 def _files(changes: Answer) -> list[str]:

@@ -57,8 +57,11 @@ class Inquiries:
     async def explain(self, name: str, commit: str | None) -> Explanation:
         """Tell why a commit did, or did not, touch a service; None for the tip of its branch."""
         service, store = self._of(name)
-        peers = self._peers(service)
-        return await self._threads.inquire(self._inspector.explain, service, store, commit, peers=peers)
+        return await self._threads.inquire(
+            self._inspector.explain, service, store, commit, peers=self._peers(service),
+            source=self._runner(name).follower.health_of(service.source.branch),
+            drift=self._board.outcome(name).drift,
+        )  # fmt: skip
 
     async def compare(self, name: str, kind: Compared | None, number: int) -> Difference:
         """Return what differs; for no kind the drift where there is any, else what would come.

@@ -104,7 +104,7 @@ def test_a_refused_reload_is_told_in_nginxs_own_words_and_a_fix_ends_it(
     host.wait_for_answer(NGINX_URL, "fixed")
     assert host.listed()["nginx"]["stateinfo"] == ""
     log = host.box.journal("gitopperd")
-    assert "why=mapped paths changed; an earlier deploy was not finished: nginx asked=" in log
+    assert "why=mapped paths changed: nginx; an earlier deploy was not finished asked=" in log
     # What gitopperd runs does not speak to systemd in its place.
     assert "reception only permitted" not in log
 

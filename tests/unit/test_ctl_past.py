@@ -37,7 +37,7 @@ def explained(**members: Any) -> dict[str, Any]:
         "commit": {"author": "A U Thor", "time": "2026-11-22T15:00:00.000Z", "subject": "More workers"},
         "standing": "deployed", "changes": changes, "next": None, "came_with": None, "history": [deploy()],
         "deployed": NEW, "wanted": NEW, "trouble": "",
-        "now": {"does": "keep", "why": "everything is in line", "note": "", "until": None},
+        "now": {"does": "keep", "why": "its commit is deployed", "note": "", "until": None},
     }  # fmt: skip
     return answer | members
 
@@ -92,7 +92,7 @@ def test_an_explanation_begins_with_the_answer() -> None:
         "history   2026-11-22T15:02:11.402Z deployed asked by poll in 1.2 s",
         f"deployed  {NEW}",
         f"wanted    {NEW}",
-        "now       keep: everything is in line",
+        "now       keep: its commit is deployed",
     ]
 
 

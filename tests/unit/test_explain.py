@@ -32,6 +32,7 @@ def in_line(host: SimulatedHost) -> Explanation:
 
 def elsewhere(host: SimulatedHost) -> Explanation:
     host.upstream.commit({"web/conf": "1"})
+    host.deploy(host.service())
     beside = host.upstream.commit({"webapp/conf": "1"})
     host.deploy(host.service())
     return explain(host, host.service(), beside[:8])
@@ -129,7 +130,7 @@ VERDICTS = {
     Reason.CONTENT: "changes web (2 files); it is deployed",
     Reason.SETTINGS: "the service's settings changed",
     Reason.UNPUBLISHED: "its paths do not show its release",
-    Reason.UNFINISHED: "an earlier deploy was not finished",
+    Reason.UNFINISHED: "it is published; reload failed: the unit is unknown; the next pass tries again",
     Reason.REJECTED: "failed its check as part of {}: conf:1: unexpected end of file; `do retry`",
     Reason.HELD: "changes web (1 file); it waits: outside of Mon-Fri 09:00-17:00",
     Reason.AFTER: "it waits for db, which is not in line with its upstream",

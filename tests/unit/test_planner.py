@@ -155,7 +155,7 @@ def test_a_plan_says_why_in_one_line_with_the_links_that_changed() -> None:
         published=shows(old, of=both),
     )
     assert plan.why == "mapped paths changed: web"
-    assert Plan(verb=Verb.KEEP, reasons=(Reason.IN_LINE,)).why == "everything is in line"
+    assert Plan(verb=Verb.KEEP, reasons=(Reason.IN_LINE,)).why == "its commit is deployed"
 
 
 def test_a_mode_that_changes_is_a_change() -> None:
