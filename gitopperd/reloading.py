@@ -6,16 +6,27 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from attrs import frozen
+
 from gitopperd.notify import Notifier
 from gitopperd.work.threads import Threads
 from libgitopper import Config, ConfigError, Event, GitopperError, Hooks
 
-__all__ = ["Applier", "Reloading", "tell_loaded", "tell_refused"]
+__all__ = ["Applier", "Loaded", "Reloading", "tell_loaded", "tell_refused"]
 
 log = logging.getLogger(__name__)
 
 Applier = Callable[[Config], None]
 """Goes over to another configuration; quick, on the event loop. What it raises is a fault of ours."""
+
+
+@frozen(kw_only=True)
+class Loaded:
+    """A configuration that is in force."""
+
+    config: Config
+    note: str
+    """What the operator should know of it, in one line; empty for nothing."""
 
 
 class Reloading:
@@ -29,7 +40,7 @@ class Reloading:
         *,
         load: Callable[[], Config],
         appliers: Sequence[Applier],
-        apply_services: Callable[[Config], Awaitable[None]],
+        apply_services: Callable[[Config], Awaitable[str]],
         hooks: Hooks,
         threads: Threads,
         notifier: Notifier,
@@ -38,6 +49,7 @@ class Reloading:
         """`load` blocks, and raises `ConfigError`; `refresh`, if it takes more, brings here what to load.
 
         `appliers` come first, in their order: who lost a right has lost it before a service is touched.
+        `apply_services` returns what is to be told of that; empty for nothing.
         """
         self._load = load
         self._refresh = refresh
@@ -49,7 +61,7 @@ class Reloading:
         self._one_at_a_time = asyncio.Lock()
         self._asked = asyncio.Event()
         self._newer = False
-        self._running: set[asyncio.Task[Config]] = set()
+        self._running: set[asyncio.Task[Loaded]] = set()
 
     def ask(self) -> None:
         """Reload soon; asked several times before it begins, it is done once."""
@@ -73,8 +85,8 @@ class Reloading:
             except Exception:
                 log.exception("the reload failed in a way that nobody foresaw")
 
-    async def reload(self) -> Config:
-        """Reload now, and return the configuration that is in force. Goes on when the caller is cancelled.
+    async def reload(self) -> Loaded:
+        """Reload now, and return what is in force. Goes on when the caller is cancelled.
 
         Raises:
             ConfigError: it is refused; what was in force is still.
@@ -85,12 +97,12 @@ class Reloading:
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)
 
-    async def _reload(self) -> Config:
+    async def _reload(self) -> Loaded:
         if self._refresh is not None:
             await self._refresh()
         return await self._go_over()
 
-    async def _go_over(self) -> Config:
+    async def _go_over(self) -> Loaded:
         async with self._one_at_a_time:
             self._notifier.reloading()
             services = None
@@ -98,7 +110,7 @@ class Reloading:
                 config = await self._threads.answer(self._load)
                 for apply in self._appliers:
                     apply(config)
-                await self._apply_services(config)
+                note = await self._apply_services(config)
                 services = len(config.services)
                 tell_loaded(self._hooks, config)
             except ConfigError as exc:
@@ -106,9 +118,9 @@ class Reloading:
                 raise
             finally:
                 self._notifier.ready(services)
-            return config
+            return Loaded(config=config, note=note)
 
-    def _forget(self, task: asyncio.Task[Config]) -> None:
+    def _forget(self, task: asyncio.Task[Loaded]) -> None:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # looked at, also where nobody waits for it any more

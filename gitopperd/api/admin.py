@@ -17,14 +17,15 @@ RELOADING = web.AppKey("reloading", Reloading)
 async def reload_config(request: web.Request) -> web.Response:
     """Load the configuration again; one with mistakes is refused, with all of them."""
     try:
-        config = await request.app[RELOADING].reload()
+        loaded = await request.app[RELOADING].reload()
     except ConfigError as exc:
         problems = [str(problem) for problem in exc.problems]
         count = f"{len(problems)} mistake{'s' if len(problems) != 1 else ''}"
         message = f"{exc.origin} has {count}; nothing was changed"
         told = {"code": "bad-config", "message": message, "problems": problems}
         return answer({"error": told}, status=422, note=message)
-    return answer({"services": len(config.services)})
+    note = {"note": loaded.note} if loaded.note else {}
+    return answer({"services": len(loaded.config.services), **note}, note=loaded.note)
 
 
 ROUTES = (

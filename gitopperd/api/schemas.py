@@ -150,7 +150,10 @@ SCHEMAS: Mapping[str, Schema] = {
         healed=_told("Whether drift that is kept was healed.", {"type": "boolean"}),
         kept=_told("How many patches of drift are kept.", COUNT),
     ),
-    "Reloaded": _object(services=_told("How many services this host runs now.", COUNT)),
+    "Reloaded": _object(
+        {"note": _told("What is still published though the configuration has no service for this host.")},
+        services=_told("How many services this host runs now.", COUNT),
+    ),
     "Polling": _object(
         {"note": _told("Why nothing is polled.")},
         polling=_told("The upstreams that are polled now.", _list(TEXT)),

@@ -89,11 +89,13 @@ def audit(answers: Answers, terminal: Terminal) -> list[str]:
 
 
 def reloaded(answers: Answers, terminal: Terminal) -> list[str]:  # noqa: ARG001
-    """Show that each host took its configuration."""
-    return [
-        f"{readable(label)}: the configuration is read; services: {readable(answer['services'])}"
-        for label, answer in answers.items()
-    ]
+    """Show that each host took its configuration, and what it says of that."""
+    lines = []
+    for label, answer in answers.items():
+        told = f"the configuration is read; services: {readable(answer['services'])}"
+        note = readable(answer.get("note"))
+        lines.append(f"{readable(label)}: {told}{'; ' if note else ''}{note}")
+    return lines
 
 
 def event(label: str, happened: Answer, terminal: Terminal) -> str:

@@ -154,10 +154,11 @@ class Daemon:
         plans = ((runner, self.board.outcome(runner.service.name).plan) for runner in self._runners)
         return [runner for runner, plan in plans if plan is not None and Reason.AFTER in plan.reasons]
 
-    async def apply(self, config: Config) -> None:
+    async def apply(self, config: Config) -> str:
         """Go over to another configuration: what came, went or changed is handled, one by one.
 
-        A service whose settings are the same notices nothing: no unmount, no reload, no lost state.
+        A service whose settings are the same notices nothing: no unmount, no reload, no lost state. Returns
+        what an operator should be told of what the config dropped; empty where all of it goes.
         """
         async with self._applying:
             newcomers = [s for s in config.services if s.name not in self._crew.runners]
@@ -170,6 +171,7 @@ class Daemon:
             if self._second_round:
                 self._second_round.cancel()
             self._second_round = asyncio.create_task(self._try_again(recruits))
+            return self._orphans.spared
 
     @property
     def followers(self) -> tuple[Follower, ...]:

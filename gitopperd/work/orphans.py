@@ -28,6 +28,8 @@ class Orphans:
         self._threads = threads
         self.config = config
         """Set it before the crew is changed: a service that is back is not withdrawn from then on."""
+        self.spared = ""
+        """Why what is still published is not withdrawn, and what that is; empty where nothing is spared."""
         self._on_gone = on_gone
         self._left = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -50,7 +52,7 @@ class Orphans:
             await self.clear()
 
     async def _find(self) -> tuple[Deployed | Attempt, ...]:
-        services = self.config.services
+        services, self.spared = self.config.services, ""
         try:
             orphans = await self._threads.work(self._reconciler.orphans, services)
         except GitopperError as exc:
@@ -60,10 +62,11 @@ class Orphans:
         if orphans and all(service is self.config.own for service in services):
             # A wrong host name must not take every service's files away.
             names = ", ".join(orphan.service.name for orphan in orphans)
-            log.error(
-                "the config has no service for this host, so nothing is withdrawn; still published: %s."
-                " Is the host name right? See -h", names
-            )  # fmt: skip
+            self.spared = (
+                "the config has no service for this host, so nothing is withdrawn;"
+                f" still published: {names}. Is the host name right? See -h"
+            )
+            log.error("%s", self.spared)
             return ()
         return orphans
 

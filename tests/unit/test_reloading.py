@@ -90,10 +90,11 @@ class Reloader:
         hooks = Hooks()
         hooks.register(self.observer)
 
-        async def services(_config: Config) -> None:
+        async def services(_config: Config) -> str:
             self.applied.append("services begin")
             await asyncio.sleep(0.01)
             self.applied.append("services end")
+            return ""
 
         self.reloading = Reloading(
             load=load,
