@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from attrs import evolve, frozen
 
+from gitopperd.logs import Lasting
 from gitopperd.reloading import tell_loaded, tell_refused
 from libgitopper import (
     Config,
@@ -101,6 +102,7 @@ class Bootstrap:
         """What holds until there is a first configuration: nothing but our own service."""
         self._hooks = hooks
         self._release: Path | None = None
+        self._refusals = Lasting()
         self.on_taken: Callable[[], None] = lambda: None
         """Called, in the thread of a pass, when there is another configuration to load."""
 
@@ -147,8 +149,9 @@ class Bootstrap:
         try:
             self._judge(request.release.path)
         except ConfigError as exc:
-            tell_refused(self._hooks, exc)
             problems = "; ".join(str(problem) for problem in exc.problems)
+            if self._refusals.is_news(request.release.id, problems):  # it is tried again and again
+                tell_refused(self._hooks, exc)
             raise PublishError(f"the configuration is refused: {problems}", service=NAME) from exc
         return None
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -13,7 +15,7 @@ from gitopperd.plaintext import as_json, visible
 from libgitopper import Event, hookimpl
 from libgitopper.status import one_line
 
-__all__ = ["EventLog", "audit_log", "set_up_logging"]
+__all__ = ["EventLog", "Lasting", "audit_log", "set_up_logging"]
 
 log = logging.getLogger(__name__)
 
@@ -90,15 +92,46 @@ def set_up_logging(*, debug: bool, as_json: bool, journal: bool, stream: TextIO 
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
 
 
+LASTING_SECONDS = 3600.0
+"""How often what stays the same is said again."""
+
+
+class Lasting:
+    """Remembers what was said of whom, so that what lasts is not said at each try. For any thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said: dict[str, tuple[str, float]] = {}
+
+    def is_news(self, subject: str, text: str) -> bool:
+        """Tell whether `text` is another than was said last of `subject`, or was said long ago; note it."""
+        now = self._clock()
+        before, at = self._said.get(subject, (None, now))
+        if before == text and now - at < LASTING_SECONDS:
+            return False
+        self._said[subject] = text, now
+        return True
+
+    def over(self, subject: str) -> None:
+        """Note that it is over: the same is news when it comes again."""
+        self._said.pop(subject, None)
+
+
 class EventLog:
-    """Writes each event to the log, one line each; an observer like any plugin."""
+    """Writes each event to the log, one line each; an observer like any plugin.
+
+    A failure that stays the same is told once, and then once an hour; all of them at debug level.
+    """
+
+    def __init__(self, lasting: Lasting | None = None) -> None:
+        self._failures = lasting or Lasting()
 
     @hookimpl
     def gitopper_event(self, event: Event) -> None:
         """Write `event` as ``subject: kind key=value …``."""
         if event.kind == "refused":
             return  # the audit has written its own line
-        level = LEVELS.get(event.kind, logging.INFO)
+        level = self._level(event)
         if not log.isEnabledFor(level):
             return
         subject = event.service or event.upstream or "gitopperd"
@@ -108,6 +141,15 @@ class EventLog:
             if value is not None and value != ""
         )
         log.log(level, "%s: %s %s", subject, event.kind, details, extra={"event": event})
+
+    def _level(self, event: Event) -> int:
+        level, service = LEVELS.get(event.kind, logging.INFO), event.service or ""
+        if event.kind == "failed" and not self._failures.is_news(service, str(event.details.get("error"))):
+            return logging.DEBUG
+        well = event.kind == "state" and event.details.get("after") in {"OK", "FREEZE"}
+        if well or event.kind == "deployed":
+            self._failures.over(service)
+        return level
 
 
 def audit_log(attempted: Attempted) -> None:

@@ -257,7 +257,7 @@ class Deploying:
         self._tell(
             "deployed", name, revision=deployed.revision, release=release.id, why=order.plan.why,
             asked=order.asked, did=taken.reloaded.did, note=deployed.note,
-            seconds=sum(course.seconds.values()),
+            seconds=round(sum(course.seconds.values()), 3),
         )  # fmt: skip
 
     def _healthy(self, order: Order, release: Release, taken: Taken) -> Sequence[Accepted]:
@@ -273,7 +273,7 @@ class Deploying:
         """Remember content that is not fit to be published, and stay with what is deployed."""
         self._ledger.failed(order, course, f"check failed: {error}")
         if error.retryable:
-            raise error
+            raise CheckError(f"check failed: {error}", retryable=True) from error
         rejection = self._ledger.reject(order, "check", str(error))
         self.discard(order.service, order.store)
         self.stand_by(order, rejection)
