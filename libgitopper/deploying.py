@@ -17,6 +17,7 @@ from typing import NoReturn
 from attrs import define, evolve, field, frozen
 
 from libgitopper.errors import CheckError, GitopperError, HealthError, ReloadError, StepError
+from libgitopper.heads import Heads
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents, Superseded
 from libgitopper.ledger import SHORT, Ledger, rejected
@@ -62,6 +63,7 @@ class Deploying:
     _hooks: Hooks
     _state: StateStore
     _intents: Intents
+    _heads: Heads
     _publishing: Publishing
     _ledger: Ledger
     _watch: HealthWatch
@@ -73,9 +75,9 @@ class Deploying:
         """Let the release's HEAD and `deployed` follow a commit that changes nothing for the service."""
         service, target = order.service, order.target
         self.verify(order)
+        self._heads.move(order)
         with self._intents.gate(service.name, order.view.intent):
-            self._hooks.checkout(CheckoutRequest(service=service, store=order.store, content=target))
-            self._state.advance(deployed.following(target))
+            self._heads.record(deployed.following(target))
         self.tell_advanced(service, deployed.revision, target.revision)
 
     def tell_advanced(self, service: Service, before: str, after: str) -> None:
@@ -90,6 +92,8 @@ class Deploying:
             Superseded: the operator changed their mind meanwhile.
         """
         course = Course(at=self._now())
+        if order.view.deployed and order.view.deployed.release == order.release:
+            self._heads.doubt(order.service.name)
         try:
             release = self._make(order, course)
             with course.step("publish"), self._intents.gate(order.service.name, order.view.intent):
@@ -112,6 +116,7 @@ class Deploying:
         except StepError as exc:
             self._ledger.failed(order, course, str(exc))
             raise
+        self._heads.trust(order.service.name)
         self.discard(order.service, order.store)
 
     def stand_by(self, order: Order, rejection: Rejection) -> NoReturn:
@@ -193,9 +198,10 @@ class Deploying:
             content = evolve(content, generation=content.generation + 1)
 
     def tidy(self, service: Service, store: Store) -> None:
-        """Remove what the end of an earlier process left of releases; once in the life of this one."""
+        """Clear what the end of an earlier process left, once in the life of this one; and HEADs."""
         if service.name not in self._tidied:
             self.discard(service, store)
+        self._heads.take_back(service, store)
 
     def discard(self, service: Service, store: Store) -> None:
         """Remove the releases that are past keeping; a failure costs disk, not the deploy."""

@@ -13,6 +13,7 @@ from libgitopper.deciding import Deciding, Peer, is_touched, showing, unfinished
 from libgitopper.deploying import Deploying
 from libgitopper.drifting import Drifting
 from libgitopper.errors import GitopperError, StepError
+from libgitopper.heads import Heads
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents
 from libgitopper.ledger import Ledger
@@ -76,9 +77,10 @@ class Reconciler:
         self._now = now
         self._intents = Intents(hooks=hooks, state=state, now=now)
         publishing = Publishing(hooks=hooks, state=state)
+        heads = Heads(hooks=hooks, state=state)
         ledger = Ledger(hooks=hooks, state=state, now=now)
         self._deploying = Deploying(
-            hooks=hooks, state=state, intents=self._intents, publishing=publishing,
+            hooks=hooks, state=state, intents=self._intents, heads=heads, publishing=publishing,
             ledger=ledger, watch=HealthWatch(hooks=hooks), now=now,
         )  # fmt: skip
         self._drifting = Drifting(
@@ -93,8 +95,8 @@ class Reconciler:
         )  # fmt: skip
         self._turns = NamedLocks()
         self._advancing = Advancing(
-            hooks=hooks, state=state, intents=self._intents, deciding=deciding,
-            deploying=self._deploying, turns=self._turns,
+            state=state, intents=self._intents, deciding=deciding, deploying=self._deploying, heads=heads,
+            turns=self._turns,
         )  # fmt: skip
         self._told: dict[str, str] = {}
         """What was told last of a service that trying again can't help."""

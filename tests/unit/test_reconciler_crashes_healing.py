@@ -72,6 +72,6 @@ def test_a_crash_at_any_step_of_healing_ends_with_good_files_and_the_patch(
         assert (record.patch, record.healed) == (b"web/conf: edited", True), where
         host.restart()
         host.pass_(web)
-        assert set(host.script.log) <= {"fetch", "observe web", "discard web"}, where
+        assert set(host.script.log) <= {"fetch", "observe web", "checkout web", "discard web"}, where
         host.close()
     raise AssertionError("healing has no end")

@@ -46,7 +46,7 @@ def test_after_healing_everything_is_in_line_and_stays(host: SimulatedHost) -> N
         assert outcome.plan is not None
         assert outcome.plan.verb is Verb.KEEP
         assert outcome.drift is None
-    assert set(host.script.log) <= {"fetch", "observe web", "discard web"}
+    assert set(host.script.log) <= {"fetch", "observe web", "checkout web", "discard web"}
     assert host.shown(web) == healed
 
 
