@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 
 from attrs import frozen
@@ -71,7 +72,18 @@ class Reconciler:
     `want` has acknowledged is never overtaken by a pass that was planned before it.
     """
 
-    def __init__(self, *, hooks: Hooks, state: StateStore, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        *,
+        hooks: Hooks,
+        state: StateStore,
+        now: Callable[[], datetime] = utc_now,
+        watching: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        """`watching` is entered by a pass, in its thread, for as long as it only watches a service's health.
+
+        So who limits the passes that run side by side can let others go on.
+        """
         self._hooks = hooks
         self._state = state
         self._now = now
@@ -81,7 +93,7 @@ class Reconciler:
         ledger = Ledger(hooks=hooks, state=state, now=now)
         self._deploying = Deploying(
             hooks=hooks, state=state, intents=self._intents, heads=heads, publishing=publishing,
-            ledger=ledger, watch=HealthWatch(hooks=hooks), now=now,
+            ledger=ledger, watch=HealthWatch(hooks=hooks, watching=watching), now=now,
         )  # fmt: skip
         self._drifting = Drifting(
             hooks=hooks, state=state, intents=self._intents, publishing=publishing,

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
 from attrs import evolve, frozen
@@ -63,8 +64,11 @@ class HealthWatch:
         hooks: Hooks,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        watching: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
+        """`watching` is entered for as long as a watch takes."""
         self._hooks = hooks
+        self._watching = watching
         self._clock = clock
         self._sleep = sleep
 
@@ -95,6 +99,13 @@ class HealthWatch:
             service=service, release=release, since=since, since_monotonic=since_monotonic,
             timeout_seconds=longest,
         )  # fmt: skip
+        with self._watching():
+            return self._watch(request, health, still)
+
+    def _watch(
+        self, request: HealthRequest, health: Health, still: Callable[[], bool]
+    ) -> tuple[Accepted, ...]:
+        service, longest = request.service, request.timeout_seconds
         left, seen = health.within_seconds, _Seen()
         deadline = self._clock() + left
         while left >= SHORTEST_SECONDS:

@@ -77,7 +77,9 @@ class Daemon:
     ) -> None:
         self._config = config
         self._state = state
-        self._reconciler = Reconciler(hooks=hooks, state=state, now=now)
+        self._reconciler = Reconciler(
+            hooks=hooks, state=state, now=now, watching=threads.watching
+        )  # fmt: skip
         self._threads = threads
         self._restored = False
         self._applying = asyncio.Lock()

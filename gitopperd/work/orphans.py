@@ -54,7 +54,7 @@ class Orphans:
     async def _find(self) -> tuple[Deployed | Attempt, ...]:
         services, self.spared = self.config.services, ""
         try:
-            orphans = await self._threads.work(self._reconciler.orphans, services)
+            orphans = await self._threads.answer(self._reconciler.orphans, services)
         except GitopperError as exc:
             log.error("what the config dropped can't be told: %s", exc)  # noqa: TRY400
             self._left.set()

@@ -7,8 +7,11 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar
+
+from gitopperd.work.places import Places
 
 __all__ = ["Threads"]
 
@@ -20,8 +23,9 @@ T = TypeVar("T")
 POLLS = 256
 """Polls side by side: one for each upstream of any host that was ever seen."""
 PASSES = 32
-"""Passes side by side. They compete for one disk, but most of those that take long only wait: for a
-service that has to stay healthy for minutes, a check, a reload that hangs."""
+"""Passes side by side: they compete for one disk, and one interpreter."""
+WATCHED = 224
+"""Passes more that do nothing but watch whether their service stays healthy, which takes minutes."""
 ANSWERS = 4
 """Writes of intent side by side: they never wait behind a pass or a poll."""
 IDENTITIES = 8
@@ -41,7 +45,8 @@ class Threads:
 
     def __init__(self) -> None:
         self._polls = ThreadPoolExecutor(POLLS, thread_name_prefix="poll")
-        self._passes = ThreadPoolExecutor(PASSES, thread_name_prefix="pass")
+        self._passes = ThreadPoolExecutor(PASSES + WATCHED, thread_name_prefix="pass")
+        self._places = Places(PASSES)
         self._answers = ThreadPoolExecutor(ANSWERS, thread_name_prefix="answer")
         self._identities = ThreadPoolExecutor(IDENTITIES, thread_name_prefix="identify")
         self._inquiries = ThreadPoolExecutor(INQUIRIES, thread_name_prefix="inquire")
@@ -53,8 +58,22 @@ class Threads:
         return await self._run(self._polls, call, *args, **kwargs)
 
     async def work(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a pass: it may wait for a disk or a service manager."""
+        """Run a pass: it may wait for a disk or a service manager.
+
+        It has one of the places until it ends, also where nobody waits for it any more.
+        """
+        asked = self._places.ask()
+        try:
+            await asyncio.wrap_future(asked)
+        except asyncio.CancelledError:
+            if not asked.cancel():  # it was given meanwhile
+                self._places.free()
+            raise
         return await self._run(self._passes, call, *args, **kwargs)
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Return what a pass enters, in its thread, while it only watches and shall hold up no other."""
+        return self._places.left()
 
     async def answer(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what a client waits for: short reads and writes."""
@@ -89,6 +108,8 @@ class Threads:
         running = self._running if pool in (self._passes, self._answers) else self._polling
         running.add(job.future)
         job.future.add_done_callback(running.discard)
+        if pool is self._passes:
+            job.future.add_done_callback(lambda _: self._places.free())
         waiting = asyncio.wrap_future(job.future)
         try:
             while not job.future.cancelled() and not _submitted(pool, job):
