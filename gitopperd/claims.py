@@ -12,7 +12,7 @@ from typing import Self
 
 from libgitopper import Config, ConfigError, ConfigProblem, StateError, make_directory
 
-__all__ = ["Claims"]
+__all__ = ["Claims", "lock"]
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Claims:
         """
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o750)
-            self._held.callback(os.close, _lock(directory))
+            self._held.callback(os.close, lock(directory / _NAME))
         except BlockingIOError:
             raise StateError(
                 f"{directory}: another gitopperd uses it; stop that one, or name another --state-dir"
@@ -74,7 +74,7 @@ class Claims:
         ours = mount / ".gitopper"
         try:
             make_directory(ours)
-            claimed.callback(os.close, _lock(ours))
+            claimed.callback(os.close, lock(ours / _NAME))
         except BlockingIOError:
             message = f"{mount}: another gitopperd keeps its releases there; stop that one, or name another"
             raise ConfigError(str(origin), (ConfigProblem(path="mount", message=message),)) from None
@@ -89,12 +89,17 @@ def _mounts(config: Config) -> set[Path]:
     return stores | {service.mount for service in config.services}
 
 
-def _lock(directory: Path) -> int:
-    """Return the lock of `directory`, held; raise `BlockingIOError` where another process holds it."""
-    lock = os.open(directory / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+def lock(path: Path) -> int:
+    """Return a descriptor of the file at `path`, made if need be, that holds its lock.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: it can't be made.
+    """
+    held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException:
-        os.close(lock)
+        os.close(held)
         raise
-    return lock
+    return held

@@ -80,7 +80,7 @@ class Reconciler:
         now: Callable[[], datetime] = utc_now,
         watching: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """`watching` is entered by a pass, in its thread, for as long as it only watches a service's health.
+        """`watching` is entered by a pass, in its thread, while it only watches a service's health.
 
         So who limits the passes that run side by side can let others go on.
         """

@@ -8,12 +8,13 @@ import ipaddress
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from aiohttp import web
 from attrs import frozen
 
+from gitopperd.claims import lock
 from gitopperd.listener.door import Door, open_door
 from gitopperd.listener.limits import Limits
 from gitopperd.listener.tls import Tls, TlsFiles
@@ -168,9 +169,7 @@ async def listening(
         real = Address(host=address.host, port=tcp.getsockname()[1])
         doors = [_door(str(real), tcp, runner, limits, tls)]
         if unix_socket is not None:
-            unix = stack.enter_context(_bind_unix(unix_socket))
-            unix.listen(BACKLOG)
-            stack.callback(unix_socket.unlink, missing_ok=True)
+            unix = stack.enter_context(_unix(unix_socket))
             # A door of its own, so that no crowd on the network keeps the operator out.
             doors.append(_door(str(unix_socket), unix, runner, limits.for_unix_socket(), None))
         for door in doors:
@@ -213,22 +212,43 @@ def _bind_tcp(address: Address) -> socket.socket:
         ) from exc
 
 
-def _bind_unix(path: Path) -> socket.socket:
-    """Bind a Unix socket, in place of one that a crash left. Anybody may connect; the guard asks who."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        # The state directory is locked by now, so what is here is a crash's: nobody answers on it.
-        path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+@contextlib.contextmanager
+def _unix(path: Path) -> Iterator[socket.socket]:
+    """Listen on a Unix socket, in place of one that a crash left, and remove it at the end.
+
+    Anybody may connect; the guard asks who.
+    """
+    with contextlib.ExitStack() as stack:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            # Of a file beside it, since the socket itself comes and goes: who holds it may answer here.
+            stack.callback(os.close, lock(path.with_name(f"{path.name}.lock")))
+            path.unlink(missing_ok=True)
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             before = os.umask(0o111)
             try:
                 listener.bind(str(path))
             finally:
                 os.umask(before)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as exc:
-        raise ListenError(f"can't listen on {path}: {exc.strerror or exc}; see --socket") from exc
-    return listener
+            stack.callback(_remove, path, _identity(path))
+        except BlockingIOError:
+            raise ListenError(
+                f"can't listen on {path}: another gitopperd answers there; stop that one, or name"
+                " another --socket"
+            ) from None
+        except OSError as exc:
+            raise ListenError(f"can't listen on {path}: {exc.strerror or exc}; see --socket") from exc
+        listener.listen(BACKLOG)
+        yield listener
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
+
+
+def _remove(path: Path, identity: tuple[int, int]) -> None:
+    """Remove what is at `path`, if it is still what was made there."""
+    with contextlib.suppress(OSError):
+        if _identity(path) == identity:
+            path.unlink()
