@@ -18,7 +18,7 @@ from gitopperd.api.asker import comes_from_another_site, facts, is_local, local_
 from gitopperd.api.errors import NOTE, error
 from gitopperd.api.routes import IDENTITY, Handler, Open, Route, route_of
 from gitopperd.work.threads import Threads
-from libgitopper import AccessDenied, AuthRequest, Config, Grant, Hooks, Identity, Role
+from libgitopper import AccessDenied, AuthRequest, AuthSettings, Config, Grant, Hooks, Identity, Role
 
 __all__ = ["Attempted", "Audit", "Guard", "origin_of"]
 
@@ -165,33 +165,38 @@ class Guard:
         Raises:
             AccessDenied: credentials are not good, a plugin failed, or there is nobody to be seen.
         """
-        try:
-            async with asyncio.timeout(AUTH_TIMEOUT_SECONDS):
-                identity = await self._threads.identify(self._ask_plugins, asked)
-        except TimeoutError as exc:
-            log.error("auth plugins took more than %g s", AUTH_TIMEOUT_SECONDS)  # noqa: TRY400
-            raise AccessDenied("finding out who asks took too long; try again") from exc
+        identity = await self._ask_plugins(asked)
         if identity is not None:
             return identity
         if role > Role.READ:
             raise AccessDenied(LOCAL_STRANGER if asked.unix else STRANGER)
         return self._anonymous_reader(asked)
 
-    def _ask_plugins(self, asked: AuthRequest) -> Identity | None:
-        for auth in self._auth:
-            try:
-                question = evolve(asked, plugin=auth.plugin, settings=auth.settings)
-                identity = self._hooks.identify(question)
-            except AccessDenied:
-                raise
-            # SystemExit and its like, too: a plugin that fails must not let anybody in, nor leave the
-            # decision to the next plugin, nor end the daemon.
-            except BaseException as exc:
-                log.exception("auth plugin %r failed", auth.plugin)
-                raise AccessDenied("an auth plugin failed; the daemon's log has the details") from exc
-            if identity is not None:
-                return identity
+    async def _ask_plugins(self, asked: AuthRequest) -> Identity | None:
+        """Ask one after the other until one knows, each in a thread of its own pool."""
+        plugin = ""
+        try:
+            async with asyncio.timeout(AUTH_TIMEOUT_SECONDS):
+                for auth in self._auth:
+                    plugin = auth.plugin
+                    identity = await self._threads.identify(plugin, self._ask, auth, asked)
+                    if identity is not None:
+                        return identity
+        except TimeoutError as exc:
+            log.error("auth plugins took more than %g s; %r was asked", AUTH_TIMEOUT_SECONDS, plugin)  # noqa: TRY400
+            raise AccessDenied("finding out who asks took too long; try again") from exc
         return None
+
+    def _ask(self, auth: AuthSettings, asked: AuthRequest) -> Identity | None:
+        try:
+            return self._hooks.identify(evolve(asked, plugin=auth.plugin, settings=auth.settings))
+        except AccessDenied:
+            raise
+        # SystemExit and its like, too: a plugin that fails must not let anybody in, nor leave the
+        # decision to the next plugin, nor end the daemon.
+        except BaseException as exc:
+            log.exception("auth plugin %r failed", auth.plugin)
+            raise AccessDenied("an auth plugin failed; the daemon's log has the details") from exc
 
     def _anonymous_reader(self, asked: AuthRequest) -> Identity:
         if self._anonymous:

@@ -29,7 +29,7 @@ WATCHED = 224
 ANSWERS = 4
 """Writes of intent side by side: they never wait behind a pass or a poll."""
 IDENTITIES = 8
-"""Askers that are recognised side by side: a slow auth plugin holds up nobody else's work."""
+"""Askers that one auth plugin recognises side by side."""
 INQUIRIES = 4
 """Diffs and explanations side by side: they read much, and may wait for the network."""
 NO_THREAD_SECONDS = 1.0
@@ -37,7 +37,7 @@ NO_THREAD_SECONDS = 1.0
 
 
 class Threads:
-    """Five pools, so that nothing waits for a thread that something slower holds.
+    """Pools, so that nothing waits for a thread that something slower holds.
 
     Threads are made when first needed. A poll can hang for its whole timeout, so each upstream
     has a thread of its own at hand.
@@ -48,8 +48,8 @@ class Threads:
         self._passes = ThreadPoolExecutor(PASSES + WATCHED, thread_name_prefix="pass")
         self._places = Places(PASSES)
         self._answers = ThreadPoolExecutor(ANSWERS, thread_name_prefix="answer")
-        self._identities = ThreadPoolExecutor(IDENTITIES, thread_name_prefix="identify")
         self._inquiries = ThreadPoolExecutor(INQUIRIES, thread_name_prefix="inquire")
+        self._identities: dict[str, ThreadPoolExecutor] = {}
         self._running: set[Future[Any]] = set()
         self._polling: set[Future[Any]] = set()
 
@@ -79,9 +79,16 @@ class Threads:
         """Run what a client waits for: short reads and writes."""
         return await self._run(self._answers, call, *args, **kwargs)
 
-    async def identify(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run auth plugins: what a client waits for, and what a third party wrote."""
-        return await self._run(self._identities, call, *args, **kwargs)
+    async def identify(self, plugin: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an auth plugin: what a client waits for, and what a third party wrote.
+
+        Each has a pool of its own: one that hangs holds up those who get as far as it, and nobody else.
+        """
+        if plugin not in self._identities:
+            self._identities[plugin] = ThreadPoolExecutor(
+                IDENTITIES, thread_name_prefix=f"identify {plugin}"
+            )
+        return await self._run(self._identities[plugin], call, *args, **kwargs)
 
     async def inquire(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what a client waits for and what takes its time: it reads, and changes nothing."""
@@ -93,8 +100,8 @@ class Threads:
         Returns whether every thread has ended. A poll, an inquiry and an auth plugin are not waited
         for: they hold nothing that the next start does not clear.
         """
-        pools = (self._polls, self._passes, self._answers, self._identities, self._inquiries)
-        for pool in pools:
+        pools = (self._polls, self._passes, self._answers, self._inquiries)
+        for pool in (*pools, *self._identities.values()):
             pool.shutdown(wait=False, cancel_futures=True)
         for future in (*self._running, *self._polling):
             future.cancel()  # those that had not begun
