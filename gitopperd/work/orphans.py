@@ -79,6 +79,9 @@ class Orphans:
         except GitopperError as exc:
             log.error("%s: can't be withdrawn: %s; tried again in %d s", name, exc, RETRY_SECONDS)  # noqa: TRY400
             self._left.set()
+        except Exception:
+            log.exception("%s: can't be withdrawn; tried again in %d s", name, RETRY_SECONDS)
+            self._left.set()
         else:
             if gone:
                 self._on_gone()
