@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 
 from attrs import frozen
 
@@ -83,6 +85,7 @@ class Daemon:
         self._threads = threads
         self._restored = False
         self._applying = asyncio.Lock()
+        self._steering: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.board = Board(hooks=hooks, now=now)
         self._keeper = Keeper(threads=threads, write=state.show)
         self._crew = Crew(
@@ -230,7 +233,8 @@ class Daemon:
         """
         runner = self._runner(name)
         store = runner.follower.store
-        revision = await self._threads.answer(self._reconciler.resolve, runner.service, prefix, store)
+        # It may look through a long history: nobody's word waits for that, nor does it wait for readers.
+        revision = await self._threads.poll(self._reconciler.resolve, runner.service, prefix, store)
         return await self._want(name, Intent(kind=IntentKind.ROLLBACK, revision=revision, by=by))
 
     def pull(self, name: str, *, by: str) -> Status:
@@ -263,8 +267,8 @@ class Daemon:
 
     async def _want(self, name: str, intent: Intent) -> Status:
         service = self._runner(name).service
-        intent, known = await self._threads.answer(self._commit_to, service, intent)
-        self._obey(name, intent, f"{ASKING[intent.kind]} by {intent.by}", known)
+        asked = f"{ASKING[intent.kind]} by {intent.by}"
+        await self._obey(name, partial(self._commit_to, service, intent), asked)
         self._thawer.poke()
         return self.status(name)
 
@@ -273,12 +277,17 @@ class Daemon:
         return self._reconciler.want(service.name, intent), self._reconciler.known(service)
 
     async def _thaw(self, name: str) -> None:
-        self._obey(name, await self._threads.answer(self._reconciler.thaw, name), "end of its freeze")
+        await self._obey(name, lambda: (self._reconciler.thaw(name), None), "end of its freeze")
 
-    def _obey(self, name: str, intent: Intent, asked: str, known: Outcome | None = None) -> None:
-        runner = self._runner(name)  # by now the service may have another one, or be gone
-        self.board.intend(name, intent, known)
-        runner.kick(asked)
+    async def _obey(
+        self, name: str, persist: Callable[[], tuple[Intent, Outcome | None]], asked: str
+    ) -> None:
+        # One after the other, so that what is persisted last is what is shown.
+        async with self._steering[name]:
+            intent, known = await self._threads.answer(persist)
+            runner = self._runner(name)  # by now the service may have another one, or be gone
+            self.board.intend(name, intent, known)
+            runner.kick(asked)
 
     def _man(self, config: Config, known: Mapping[str, _Known]) -> Recruits:
         recruits = self._crew.man(config.watches)

@@ -54,7 +54,7 @@ class Threads:
         self._polling: set[Future[Any]] = set()
 
     async def poll(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run what may wait for the network."""
+        """Run what may wait for the network, or look through a long history."""
         return await self._run(self._polls, call, *args, **kwargs)
 
     async def work(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
