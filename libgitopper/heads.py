@@ -73,7 +73,10 @@ class Heads:
                 and is_whole(deployed)
             ):
                 placed = placed_as(service, deployed)
-                self._hooks.checkout(CheckoutRequest(service=placed, store=store, content=deployed.content))
+                # What a power loss undoes is put right again.
+                self._hooks.checkout(
+                    CheckoutRequest(service=placed, store=store, content=deployed.content, sync=False)
+                )
             self.trust(service.name)
         except (GitopperError, OSError) as exc:
             log.warning("%s: HEAD of its release may name another commit: %s", service.name, exc)

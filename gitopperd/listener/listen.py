@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import logging
 import os
 import socket
+import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -221,6 +223,7 @@ def _unix(path: Path) -> Iterator[socket.socket]:
     with contextlib.ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            _refuse_to_replace(path)
             # Of a file beside it, since the socket itself comes and goes: who holds it may answer here.
             stack.callback(os.close, lock(path.with_name(f"{path.name}.lock")))
             path.unlink(missing_ok=True)
@@ -240,6 +243,17 @@ def _unix(path: Path) -> Iterator[socket.socket]:
             raise ListenError(f"can't listen on {path}: {exc.strerror or exc}; see --socket") from exc
         listener.listen(BACKLOG)
         yield listener
+
+
+def _refuse_to_replace(path: Path) -> None:
+    """Refuse what is no socket: it is somebody's, as the configuration by a slip of the hand.
+
+    Raises:
+        FileExistsError: there is such a thing.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError(errno.EEXIST, "something else is there, which is no socket")
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -62,3 +62,15 @@ def test_a_socket_that_somebody_else_put_there_is_not_removed(site: Site) -> Non
         socket.write_text("somebody else's")
         daemon.stop()
     assert socket.read_text() == "somebody else's"
+
+
+def test_what_is_no_socket_is_left_where_it_is(site: Site) -> None:
+    precious = site.home / "gitopper.toml.bak"
+    precious.write_text("keep")
+    daemon = answering_at(site, "web")
+    daemon.arguments = ("--socket", str(precious))
+    with pytest.raises(AssertionError, match="gitopperd ended"):
+        daemon.start()
+    assert f"can't listen on {precious}: something else is there, which is no socket" in daemon.text()
+    assert precious.read_text() == "keep"
+    assert sorted(site.home.glob("gitopper.toml.bak*")) == [precious]
