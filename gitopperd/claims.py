@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gitopper_plugins._place import open_to
 from libgitopper import Config, ConfigError, ConfigProblem, StateError, make_directory
 
 __all__ = ["Claims", "lock"]
@@ -75,6 +76,11 @@ class Claims:
         try:
             make_directory(ours)
             claimed.callback(os.close, lock(ours / _NAME))
+            if trouble := open_to(ours):
+                log.warning(
+                    "%s, and so put other files in the place of those that services get from %s; let nobody"
+                    " else write there", trouble, mount,
+                )  # fmt: skip
         except BlockingIOError:
             message = f"{mount}: another gitopperd keeps its releases there; stop that one, or name another"
             raise ConfigError(str(origin), (ConfigProblem(path="mount", message=message),)) from None

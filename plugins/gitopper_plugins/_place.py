@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["Place", "fsync", "held"]
+__all__ = ["Place", "fsync", "held", "open_to"]
 
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -59,6 +59,18 @@ def held(paths: Iterable[Path]) -> Iterator[list[Place]]:
             raise
 
 
+def open_to(directory: Path) -> str:
+    """Tell who else may put another thing at `directory`, or into it; as ``everybody may change /srv``.
+
+    Empty where only root and the daemon's own user may.
+    """
+    try:
+        with held([directory / "a name in it"]) as [place]:
+            return place.open_to
+    except OSError as exc:
+        return f"{exc.filename}: {exc.strerror}"
+
+
 def fsync(directory: Path) -> None:
     """Have the names in `directory` on disk before going on."""
     opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -87,6 +99,17 @@ class Place:
     def path(self) -> Path:
         """What leads to this place, and nowhere else, until it is closed."""
         return self._held.joinpath(*self._ahead, self._name)
+
+    @property
+    def open_to(self) -> str:
+        """Who else may change the way so far, or what is held, and where; empty for nobody."""
+        found = self._open_at
+        if not found and (changer := _changer(os.fstat(self._directory), self._ours)):
+            found = self._so_far, changer
+        if not found:
+            return ""
+        where, (tell, number) = found
+        return f"{tell(number)} may change {where}"
 
     @property
     def _so_far(self) -> Path:
@@ -157,9 +180,8 @@ class Place:
         # After the judgement: what may be followed, nobody can have replaced since.
         target = os.readlink(name, dir_fd=self._directory)
         if self._open_at:
-            where, (tell, number) = self._open_at
             reason = (
-                f"this is a symlink to {target}, and is not followed: {tell(number)} may change {where};"
+                f"this is a symlink to {target}, and is not followed: {self.open_to};"
                 " name the path that it leads to instead, or let nobody else write there"
             )
             raise OSError(errno.ELOOP, reason, name)

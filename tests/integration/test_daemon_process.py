@@ -102,6 +102,16 @@ def test_a_second_daemon_on_the_same_mount_says_so_and_ends(site: Site) -> None:
     assert site.daemon.once(*elsewhere(site)).returncode == 0
 
 
+def test_a_mount_that_anybody_may_write_to_is_told(site: Site) -> None:
+    site.commit()
+    site.configure("web")
+    (site.home / "mount").mkdir()
+    (site.home / "mount").chmod(0o777)
+    done = site.daemon.once()
+    assert done.returncode == 0
+    assert f"everybody may change {site.home}/mount, and so put other files in the place" in done.stderr
+
+
 def test_a_mount_that_can_not_be_claimed_costs_a_warning_only(site: Site) -> None:
     site.commit()
     site.configure("web")

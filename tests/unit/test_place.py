@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gitopper_plugins._place import held
+from gitopper_plugins._place import held, open_to
 from tests.support.namespace import enter_mount_namespace, in_child, mount_tmpfs
 from tests.support.ordinary import NOBODY
 
@@ -198,3 +198,16 @@ def test_an_ordinary_user_trusts_a_group_of_their_own(tmp_path: Path) -> None:
         assert ends_at(home / "conf" / "x") == home.resolve() / "real" / "x"
 
     in_child(home_with_a_link, _have_a_home)()
+
+
+def test_who_else_may_change_a_directory_is_told_with_the_place_where_they_may(tmp_path: Path) -> None:
+    inner = tmp_path / "srv" / "gitopper"
+    inner.mkdir(parents=True)
+    assert open_to(inner) == ""
+    inner.chmod(0o777)
+    assert open_to(inner) == f"everybody may change {inner}"
+    inner.parent.chmod(0o777)
+    assert open_to(inner) == f"everybody may change {inner.parent}"
+    inner.chmod(0o755)
+    inner.parent.chmod(0o1777)
+    assert open_to(inner) == ""
