@@ -38,7 +38,7 @@ from libgitopper.errors import (
     VerifyError,
 )
 from libgitopper.explaining import Effect, Explanation, Standing
-from libgitopper.hooks import BrokenPlugin, Hooks, load_plugins
+from libgitopper.hooks import BrokenPlugin, Hooks
 from libgitopper.hookspecs import HOOK_API, hookimpl
 from libgitopper.inspection import Behind, Compared, Difference, Inspector
 from libgitopper.limits import Limits
@@ -60,6 +60,7 @@ from libgitopper.model import (
     watches,
 )
 from libgitopper.planner import Plan, Reason, Verb, aim, make_plan
+from libgitopper.plugins import load_plugins
 from libgitopper.proc import Completed, ended, run, spawn
 from libgitopper.reconciler import Outcome, Reconciler
 from libgitopper.records import Deploy, DriftRecord, Rejection, Result

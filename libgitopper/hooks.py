@@ -1,4 +1,4 @@
-"""The typed facade over pluggy: one method for each job, and the loading of plugins.
+"""The typed facade over pluggy: one method for each job.
 
 The rest of the library calls these methods and never pluggy, so that every job that no plugin
 takes becomes one clear error.
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, TypeVar
 
 import pluggy
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from libgitopper.access import AuthRequest, Identity
 from libgitopper.answering import answer_for, unmarked
@@ -44,7 +43,7 @@ from libgitopper.requests import (
 )
 from libgitopper.safeguards import DriftPolicy
 
-__all__ = ["BrokenPlugin", "Hooks", "load_plugins"]
+__all__ = ["BrokenPlugin", "Hooks"]
 
 log = logging.getLogger(__name__)
 
@@ -61,29 +60,6 @@ class BrokenPlugin:
 
     def __str__(self) -> str:
         return f"plugin {self.name!r} of {self.distribution} can't be loaded: {self.reason}"
-
-
-def load_plugins(found: Iterable[EntryPoint] | None = None) -> Hooks:
-    """Load every plugin registered under the entry point group ``gitopper``, one by one.
-
-    Raises:
-        PluginError: a plugin implements no hook, or one that does not exist: it was written for
-            something else, and would be silently without effect.
-    """
-    hooks = Hooks()
-    points = entry_points(group=PROJECT) if found is None else found
-    for point in sorted(points, key=lambda p: p.name):
-        distribution = point.dist.name if point.dist else "an unknown distribution"
-        try:
-            plugin = point.load()
-        except (Exception, SystemExit) as exc:  # noqa: BLE001 - a plugin may fail in any way; it is reported
-            reason = f"{type(exc).__name__}: {exc}"
-            broken = BrokenPlugin(name=point.name, distribution=distribution, reason=reason)
-            hooks = evolve(hooks, broken=(*hooks.broken, broken))
-            log.warning("%s", broken)
-            continue
-        hooks.register(plugin, name=point.name, distribution=distribution)
-    return hooks
 
 
 def _new_manager() -> pluggy.PluginManager:
