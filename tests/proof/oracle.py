@@ -26,7 +26,8 @@ Findings = Mapping[str, object]
 
 # Beside the host: its upstream, and what the tests put there.
 _NOT_THE_HOSTS = ("upstreams", "upstreams-fleet-work", "reloads")
-_SCRATCH = re.compile(r"^tmp/|\.new|scratch-|\.lock$|/tmp_|\.old-")
+# Git's locks are; that of our socket stays beside it.
+_SCRATCH = re.compile(r"^tmp/|\.new|scratch-|(?<!^socket)\.lock$|/tmp_|\.old-")
 _PACK = re.compile(r"pack-[0-9a-f]{40}\.(\w+)")
 
 

@@ -49,7 +49,7 @@ dirs    = [{{ local = "{home}/etc/web", link = "web/etc" }}]
 {more}
 """
 
-ASIDE = re.compile(r"scratch-|\.new-|.*\.lock$|tmp|\..*\.new$|\.packed-refs-|\.HEAD-")
+ASIDE = re.compile(r"scratch-|\.new-|(?!socket).*\.lock$|tmp|\..*\.new$|\.packed-refs-|\.HEAD-")
 """How what is aside, or half made, is named."""
 VERSIONS = ("one", "two", "ill", "last")
 
