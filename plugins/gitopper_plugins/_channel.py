@@ -128,6 +128,8 @@ class Channel:
     sock: socket.socket
     deadline: Deadline
     _held: bytearray | None = None
+    _beyond: bool = False
+    """More came than a reader was read for: what comes next is no answer to what is asked next."""
 
     def sendall(self, data: Any) -> None:
         """Send all of `data`."""
@@ -150,7 +152,7 @@ class Channel:
     def makefile(self, mode: Literal["rb"] = "rb", _buffering: int = -1) -> BinaryIO:
         """A buffered reader; the socket stays open until this, too, is closed."""
         raw = cast(io.RawIOBase, self.sock.makefile(mode, buffering=0))
-        return io.BufferedReader(_BoundedReader(self, raw), 64 * 1024)
+        return _Reader(_BoundedReader(self, raw), 64 * 1024)
 
     def close(self) -> None:
         """Close; readers that are open may still read what came."""
@@ -166,22 +168,43 @@ class Channel:
         """True when the other side neither sent anything unasked nor hung up."""
         poll = select.poll()
         poll.register(self.sock, select.POLLIN | select.POLLHUP | select.POLLERR)
-        return not poll.poll(0)
+        return not self._beyond and not poll.poll(0)
+
+    def note_beyond(self) -> None:
+        """Note that something came which nobody has read, and nobody will."""
+        self._beyond = True
 
 
 class _BoundedReader(io.RawIOBase):
     def __init__(self, channel: Channel, raw: io.RawIOBase) -> None:
         super().__init__()
-        self._channel = channel
+        self.channel = channel
+        self.over = False
+        """True: it is at its end, whatever comes."""
         self._raw = raw
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._channel.sock.settimeout(self._channel.deadline.remaining())
+        if self.over:
+            return 0
+        self.channel.sock.settimeout(self.channel.deadline.remaining())
         return cast("int | None", self._raw.readinto(buffer))
 
     def close(self) -> None:
         self._raw.close()
+        super().close()
+
+
+class _Reader(io.BufferedReader):
+    """Takes more from the connection than it is asked for, and tells at its end if there was more."""
+
+    raw: _BoundedReader
+
+    def close(self) -> None:
+        if not self.closed:
+            self.raw.over = True
+            if self.peek(1):
+                self.raw.channel.note_beyond()
         super().close()

@@ -23,7 +23,8 @@ SLOWER = 1.2
 """How much more CPU time the last `CHUNK` may take than the first."""
 DESCRIPTORS_MORE = 8
 DESCRIPTORS_OF_A_PACK = 8
-MEMORY_MORE_MB = 1.0
+MEMORY_MORE_MB = 2.2
+"""From the middle on: the interpreter takes memory by the MiB where what is free is in pieces; two such."""
 PACKS_MOST = 30
 FILES_MOST = 120
 WAIT_SECONDS = 30.0

@@ -58,3 +58,18 @@ def test_a_request_and_its_body_are_one_piece(ends: tuple[Channel, socket.socket
     sent = theirs.recv(10_000)
     assert sent.startswith(b"POST /fleet.git HTTP/1.1\r\n")
     assert sent.endswith(b"\r\n\r\n0000")
+
+
+def test_a_connection_on_which_more_came_than_the_answer_is_used_no_more() -> None:
+    """Even where it was taken from the connection with the answer, so that nothing shows there."""
+    for beyond, fit in ((b"", True), (b"HTTP/1.1 200 OK", False)):
+        near, far = socket.socketpair()
+        with near, far:
+            ours = Channel(near, Deadline.after(10))
+            client = http.client.HTTPConnection("git.example.net")
+            client.sock = ours  # type: ignore[assignment]
+            connection = Connection(Origin("http", "git.example.net", 80), ours, client)
+            far.sendall(ANSWER + beyond)
+            with connection.request("GET", "/fleet.git", {}, None) as answer:
+                assert answer.read() == b"ok"
+            assert ours.idle() is fit
