@@ -111,7 +111,7 @@ class Passes:
 
         It needs neither upstream nor store, nor room on the disk, and comes before all that does: after a
         reboot with the upstream gone, or with a tip that can't be deployed, the service gets its files. An
-        attempt that is published whole, or was cut short in that, is left to the pass, which ends it.
+        attempt that is published whole, or was cut short, is left to the pass, which ends it.
         """
         deployed = self._state.deployed(service.name)
         if deployed is None or not is_whole(deployed):
@@ -123,7 +123,10 @@ class Passes:
         if unfinished(self._hooks, self._state, service.name):
             return
         attempt = self._state.attempt(service.name)
-        if attempt and seen.partly and self._publish_anew(attempt, deployed):
+        # What is shown may be of an attempt that another one overtook, and that nobody knows any more: the
+        # service has seen it, so there is no way back past it.
+        overtaken = seen.release is not None and attempt is not None and attempt.release != deployed.release
+        if attempt and (seen.partly or overtaken) and self._publish_anew(attempt, deployed):
             return
         release = release_of(deployed)
         with self._intents.hold(service.name):
