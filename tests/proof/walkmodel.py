@@ -158,9 +158,19 @@ class _Pass:
             return
         if not self.model.whole(here, s.edits.get(here.key, {})):
             return  # it can't be shown; the pass makes it afresh
+        if s.attempt and self._is_overtaken(s.attempt, here):
+            self._publish(s.attempt, here)
+            return
         self._publish(here, here)
         self._reload(here)
         self._record(here)
+
+    def _is_overtaken(self, attempt: Placed, here: Placed) -> bool:
+        """Tell whether another attempt than `attempt` is shown: then there is no way back past it."""
+        shown = self.s.shown
+        placed = shown is not None and shown.mappings == here.mappings == attempt.mappings
+        whole = self.model.whole(attempt, self.s.edits.get(attempt.key, {}))
+        return placed and whole and attempt.key != here.key
 
     def settle(self) -> str:
         """Bring the service to where it should be; return what the history has to say."""
@@ -175,7 +185,7 @@ class _Pass:
             raise _Stop(SourceError)
         target = self.model.placed(revision, setup.mappings)
         if target is None:
-            raise _Stop(CheckoutError)
+            raise _Stop(CheckoutError, "failed")
         if here and here.key[0] == target.key[0]:
             target = evolve(target, key=here.key)
         if here and target.same(here) and s.attempt is None and s.shows(here):

@@ -12,7 +12,7 @@ from attrs import define, field
 from gitopper_plugins.dulwich.access import Access
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.connection import Origin
-from gitopper_plugins.dulwich.failures import DeniedError, UnusableError
+from gitopper_plugins.dulwich.failures import DeniedError, GarbledError, UnusableError
 from gitopper_plugins.dulwich.http import HttpTransport
 from gitopper_plugins.dulwich.pkt import Mark, framed
 
@@ -27,6 +27,8 @@ class Site:
     get: tuple[int, str] = (200, "")
     post: tuple[int, str] = (200, "")
     body: bytes = b""
+    kind: str = "result"
+    """Of what a POST is answered with."""
     asked: list[str] = field(factory=list)
 
     @property
@@ -52,7 +54,7 @@ def site() -> Iterator[Site]:
             self.send_response(status)
             if place:
                 self.send_header("Location", place)
-            kind = "advertisement" if self.command == "GET" else "result"
+            kind = "advertisement" if self.command == "GET" else site.kind
             self.send_header("Content-Type", f"application/x-git-upload-pack-{kind}")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -101,6 +103,15 @@ def test_a_status_is_told_with_what_to_do(
 ) -> None:
     site.get = status, ""
     with pytest.raises(kind, match=words):
+        ask(transport)
+
+
+def test_an_answer_to_something_else_is_not_taken_for_one_to_what_was_asked(
+    site: Site, transport: HttpTransport
+) -> None:
+    """As one that came twice on a connection that is kept."""
+    site.kind = "advertisement"
+    with pytest.raises(GarbledError, match="no answer to what it was asked"):
         ask(transport)
 
 

@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 from gitopper_plugins.dulwich.access import Access, without_userinfo
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.connection import Connection, Origin
-from gitopper_plugins.dulwich.failures import DeniedError, UnusableError
+from gitopper_plugins.dulwich.failures import DeniedError, GarbledError, UnusableError
 from gitopper_plugins.dulwich.pkt import readable
 from gitopper_plugins.dulwich.protocol import Advertisement, Session, read_advertisement
 
@@ -90,7 +90,7 @@ class HttpTransport:
                     continue
                 _check(self.upstream, response)
                 kind = response.headers.get("Content-Type", "")
-                if kind.split(";")[0].strip() != "application/x-git-upload-pack-advertisement":
+                if not _is_of_kind(response, "advertisement"):
                     raise UnusableError(
                         f"{self.upstream}: this is no git repository over smart http"
                         f" (it answers with {readable(kind) or 'nothing of a known type'}); check the URL"
@@ -107,6 +107,11 @@ class HttpTransport:
                 f"{self.upstream}: redirected to {readable(without_userinfo(target))}; refused"
             )
         return without_userinfo(base)
+
+
+def _is_of_kind(response: http.client.HTTPResponse, kind: str) -> bool:
+    said: str = response.headers.get("Content-Type", "")
+    return said.split(";")[0].strip() == f"application/x-git-upload-pack-{kind}"
 
 
 def _check(upstream: str, response: http.client.HTTPResponse) -> None:
@@ -202,6 +207,8 @@ class _HttpSession:
         url = f"{self._known.base}/git-upload-pack"
         with self._talk.exchange("POST", url, request) as response:
             _check(self._talk.upstream, response)
+            if not _is_of_kind(response, "result"):
+                raise GarbledError("what it sends is no answer to what it was asked")
             yield _stream(response)
 
 
