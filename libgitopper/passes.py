@@ -123,9 +123,7 @@ class Passes:
         if unfinished(self._hooks, self._state, service.name):
             return
         attempt = self._state.attempt(service.name)
-        # What is shown may be of an attempt that another one overtook, and that nobody knows any more: the
-        # service has seen it, so there is no way back past it.
-        overtaken = seen.release is not None and attempt is not None and attempt.release != deployed.release
+        overtaken = seen.release is not None and attempt is not None and self._is_fit(attempt, deployed)
         if attempt and (seen.partly or overtaken) and self._publish_anew(attempt, deployed):
             return
         release = release_of(deployed)
@@ -136,6 +134,16 @@ class Passes:
             start=attempt is not None,  # what was begun may have ended the service
             ended=self._ended(service, seen.release) if attempt else None,
         )  # fmt: skip
+
+    def _is_fit(self, attempt: Attempt, deployed: Deployed) -> bool:
+        """Tell whether to go forward to `attempt` from what is shown, and is neither.
+
+        That is of an attempt which this one overtook, and which nobody knows any more: the service has
+        seen it, so there is no way back past it, except from what is known to be no good.
+        """
+        service = attempt.service
+        known = self._state.rejection(service.name, attempt.release, service.fingerprint)
+        return attempt.release != deployed.release and known is None
 
     def _ended(self, service: Service, shown: str | None) -> Rejection | None:
         """Return why what is shown was to be taken back; None where it was not."""

@@ -170,7 +170,7 @@ class _Pass:
         shown = self.s.shown
         placed = shown is not None and shown.mappings == here.mappings == attempt.mappings
         whole = self.model.whole(attempt, self.s.edits.get(attempt.key, {}))
-        return placed and whole and attempt.key != here.key
+        return placed and whole and attempt.key not in {here.key, *self.s.rejected}
 
     def settle(self) -> str:
         """Bring the service to where it should be; return what the history has to say."""
