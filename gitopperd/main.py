@@ -206,11 +206,10 @@ def check(context: click.Context, config: Path | None, hosts: str) -> None:
     config, hosts = config or before.get("config"), hosts or before.get("hosts", "")
     if config is None:
         raise click.UsageError("name the configuration: gitopperd check -c FILE")
-    file = config
     try:
         root = os.geteuid() == 0
         reading = _Reading(hosts=hosts, interval_seconds=None, root=root, hooks=load_plugins())
-        loaded = _or_exit(lambda: reading.read(file), file)
+        loaded = _or_exit(partial(reading.read, config), config)
     except GitopperError as exc:
         click.echo(f"gitopperd: {exc}", err=True)
         sys.exit(FAILURE)

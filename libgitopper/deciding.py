@@ -61,12 +61,13 @@ class Deciding:
 
     def look(self, service: Service) -> View:
         """Return what is wanted of `service`, what is on record, and what its paths show."""
+        attempt = self._state.attempt(service.name)
         return View(
             intent=self._state.intent(service.name),
             deployed=self._state.deployed(service.name),
-            attempt=self._state.attempt(service.name),
+            attempt=attempt,
             published=self._hooks.observe(service),
-            unfinished=unfinished(self._hooks, self._state, service.name),
+            unfinished=unfinished(self._hooks, attempt),
         )
 
     def aim(self, service: Service, store: Store | None, view: View) -> str | Reason:
@@ -164,19 +165,22 @@ def is_touched(service: Service, store: Store, deployed: Deployed | None) -> boo
         return True
 
 
-def unfinished(hooks: Hooks, state: StateStore, service: str) -> Attempt | None:
-    """Return the attempt whose release the paths of `service` show: its reload, or its health, is owed.
+def unfinished(hooks: Hooks, attempt: Attempt | None) -> Attempt | None:
+    """Return `attempt` where the paths of its service show its release: its reload, or its health, is owed.
 
     Raises:
-        PublishError, StateError: what they show can't be told.
+        PublishError: what they show can't be told.
     """
-    attempt = state.attempt(service)
     return attempt if attempt and hooks.observe(attempt.service).release == attempt.release else None
 
 
 def showing(hooks: Hooks, state: StateStore, service: str) -> Deployed | Attempt | None:
-    """Return what the files of `service` are of, whether it took that or not; raises as `unfinished`."""
-    return unfinished(hooks, state, service) or state.deployed(service)
+    """Return what the files of `service` are of, whether it took that or not.
+
+    Raises:
+        PublishError, StateError: what its paths show can't be told.
+    """
+    return unfinished(hooks, state.attempt(service)) or state.deployed(service)
 
 
 def needed(store: Store | None, service: Service) -> Store:

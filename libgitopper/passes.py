@@ -120,9 +120,9 @@ class Passes:
         seen = self._hooks.observe(placed)
         if seen.release == deployed.release:
             return
-        if unfinished(self._hooks, self._state, service.name):
-            return
         attempt = self._state.attempt(service.name)
+        if unfinished(self._hooks, attempt):
+            return
         overtaken = seen.release is not None and attempt is not None and self._is_fit(attempt, deployed)
         if attempt and (seen.partly or overtaken) and self._publish_anew(attempt, deployed):
             return
@@ -141,9 +141,7 @@ class Passes:
         That is of an attempt which this one overtook, and which nobody knows any more: the service has
         seen it, so there is no way back past it, except from what is known to be no good.
         """
-        service = attempt.service
-        known = self._state.rejection(service.name, attempt.release, service.fingerprint)
-        return attempt.release != deployed.release and known is None
+        return attempt.release != deployed.release and not self._ended(attempt.service, attempt.release)
 
     def _ended(self, service: Service, shown: str | None) -> Rejection | None:
         """Return why what is shown was to be taken back; None where it was not."""

@@ -331,7 +331,7 @@ class Reconciler:
     def _unfinished(self, service: str) -> Attempt | None:
         """Return what is published and not taken; None also where nobody can tell, as a pass then says."""
         try:
-            return unfinished(self._hooks, self._state, service)
+            return unfinished(self._hooks, self._state.attempt(service))
         except Exception as exc:  # noqa: BLE001 - a plugin's, too: an outcome is told whatever happens
             log.debug("%s: what its paths show can't be told: %s", service, exc)
             return None
