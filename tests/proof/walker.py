@@ -112,7 +112,7 @@ class Walker(Judge):
         if standing.shown:
             mappings = standing.shown.mappings
             mappings[which % len(mappings)].local.unlink()
-            self.standings[name] = evolve(standing, shown=None)
+            self.standings[name] = evolve(standing, shown=None, partly=self._shows_partly(name))
 
     # What the daemon does
 

@@ -91,7 +91,8 @@ class Ground:
         elif last := self.standing(name).shown:
             self.unrecorded[name] = last
         self.standings[name] = evolve(
-            must, deployed=seen.deployed, attempt=seen.attempt, shown=seen.shown, former=seen.former,
+            must, deployed=seen.deployed, attempt=seen.attempt, shown=seen.shown, partly=seen.partly,
+            former=seen.former,
             edits={k: e for k, e in must.edits.items() if (name, k) in self.edited},
         )  # fmt: skip
 
@@ -103,8 +104,12 @@ class Ground:
         former = next((revision for _, revision in state.releases(name, 1)), None)
         return Standing(
             deployed=self._placed(deployed), attempt=self._placed(attempt), shown=self._placed(shown),
-            former=former,
+            partly=self._shows_partly(name), former=former,
         )  # fmt: skip
+
+    def _shows_partly(self, name: str) -> bool:
+        deployed = self.host.state.deployed(name)
+        return deployed is not None and self.host.hooks.observe(deployed.service).partly
 
     def _placed(self, known: Deployed | Attempt | None) -> Placed | None:
         if known is None:

@@ -53,11 +53,12 @@ class Judge(Ground):
 
     def _followed(self, before: Standing, end: End, local: Path) -> Iterator[Files]:
         """What a path that goes shows until then, where it is a link that follows to the new commit."""
-        if before.shown and end.target:
-            for mapping in before.shown.mappings:
-                placed = self.model.placed(end.target, (mapping,)) if mapping.local == local else None
-                if placed:
-                    yield self.model.files(placed, mapping, {})
+        for known in filter(None, (before.shown, before.deployed, before.attempt)):
+            for mapping in known.mappings:
+                if end.target and mapping.local == local:
+                    placed = self.model.placed(end.target, (mapping,))
+                    if placed:
+                        yield self.model.files(placed, mapping, {})
 
     def _possible(self, name: str, before: Standing, ends: Sequence[End]) -> list[Placed]:
         """Return all that the paths of a service may show during a pass."""

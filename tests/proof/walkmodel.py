@@ -158,19 +158,22 @@ class _Pass:
             return
         if not self.model.whole(here, s.edits.get(here.key, {})):
             return  # it can't be shown; the pass makes it afresh
-        if s.attempt and self._is_overtaken(s.attempt, here):
+        if s.attempt and self._goes_forward(s.attempt, here):
             self._publish(s.attempt, here)
             return
         self._publish(here, here)
         self._reload(here)
         self._record(here)
 
-    def _is_overtaken(self, attempt: Placed, here: Placed) -> bool:
-        """Tell whether another attempt than `attempt` is shown: then there is no way back past it."""
+    def _goes_forward(self, attempt: Placed, here: Placed) -> bool:
+        """Tell whether `attempt` is shown anew: some may have seen it, or another one that it overtook."""
         shown = self.s.shown
-        placed = shown is not None and shown.mappings == here.mappings == attempt.mappings
-        whole = self.model.whole(attempt, self.s.edits.get(attempt.key, {}))
-        return placed and whole and attempt.key not in {here.key, *self.s.rejected}
+        if attempt.mappings != here.mappings:
+            return False
+        if not self.model.whole(attempt, self.s.edits.get(attempt.key, {})):
+            return False
+        overtook = shown is not None and shown.mappings == here.mappings
+        return self.s.partly or (overtook and attempt.key not in {here.key, *self.s.rejected})
 
     def settle(self) -> str:
         """Bring the service to where it should be; return what the history has to say."""

@@ -68,6 +68,8 @@ class Standing:
     attempt: Placed | None = None
     shown: Placed | None = None
     """None where its paths show no release, or not one alone."""
+    partly: bool = False
+    """Whether that is so although some of the paths of what is deployed show one."""
     wish: Wish = Wish()
     former: str | None = None
     """The commit of the last release that was recorded."""
