@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gitopperd.listener.listen import Address, ExposedError, check_exposure
-from libgitopper import Config, ConfigError, ConfigProblem
+from libgitopper import Config, ConfigError, ConfigProblem, Hooks
 
-__all__ = ["judged"]
+__all__ = ["judged", "require_plugins"]
 
 
 def judged(
@@ -30,3 +30,21 @@ def judged(
         return config
 
     return read_and_judge
+
+
+def require_plugins(config: Config, origin: Path, hooks: Hooks) -> None:
+    """Refuse with `ConfigError` services whose `publish` or `reload` names no plugin that is installed.
+
+    Only for those who ask beforehand: the daemon starts without such a plugin, shows the service as BROKEN,
+    and goes on with the others.
+    """
+    problems = []
+    for service in config.services:
+        for setting, hook in (("publish", "gitopper_mount"), ("reload", "gitopper_reload")):
+            named, there = getattr(service, setting), hooks.doing(hook)
+            if named not in there:
+                broken = "".join(f"; {plugin}" for plugin in hooks.broken)
+                message = f"{setting} = {named!r}: no such plugin; installed: {', '.join(there)}{broken}"
+                problems.append(ConfigProblem(path=f"service {service.name}", message=message))
+    if problems:
+        raise ConfigError(str(origin), tuple(problems))

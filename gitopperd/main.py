@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 
 from gitopperd.bootstrap import Bootstrap, Origin
 from gitopperd.filewatch import FileWatch
-from gitopperd.judging import judged
+from gitopperd.judging import judged, require_plugins
 from gitopperd.listener.listen import Address, ExposedError, check_exposure, parse_address
 from gitopperd.logs import set_up_logging
 from gitopperd.openfiles import allow_open_files
@@ -209,7 +209,7 @@ def check(context: click.Context, config: Path | None, hosts: str) -> None:
     try:
         root = os.geteuid() == 0
         reading = _Reading(hosts=hosts, interval_seconds=None, root=root, hooks=load_plugins())
-        loaded = _or_exit(partial(reading.read, config), config)
+        loaded = _or_exit(partial(reading.read_strictly, config), config)
     except GitopperError as exc:
         click.echo(f"gitopperd: {exc}", err=True)
         sys.exit(FAILURE)
@@ -229,6 +229,12 @@ class _Reading:
     def read(self, path: Path) -> Config:
         """Return the configuration in a file, or raise `ConfigError`."""
         return load_config(path, **self._arguments)
+
+    def read_strictly(self, path: Path) -> Config:
+        """Return it as `read` does; `ConfigError` also where a service needs a plugin that is not here."""
+        config = self.read(path)
+        require_plugins(config, path, self.hooks)
+        return config
 
     def empty(self, origin: Path) -> Config:
         """Return a configuration that says nothing."""

@@ -132,6 +132,11 @@ class Hooks:
         """Names of the plugins that are registered, sorted."""
         return tuple(sorted(name for name, _ in self.manager.list_name_plugin()))
 
+    def doing(self, hook: str) -> tuple[str, ...]:
+        """Names of the plugins that implement a hook, as ``"gitopper_mount"``, sorted."""
+        implementations = getattr(self.manager.hook, hook).get_hookimpls()
+        return tuple(sorted(implementation.plugin_name for implementation in implementations))
+
     def fetch(self, request: FetchRequest) -> Store:
         """Bring the store of an upstream up to date (or open it), and return it."""
         store: Store | None = self.manager.hook.gitopper_fetch(request=request)
@@ -231,8 +236,7 @@ class Hooks:
     def auth_problems(self, plugin: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """Return what is wrong with the settings of an auth plugin, a line each: ``key: what is wrong``."""
         if self._of(self.manager.hook.gitopper_auth, plugin) is None:
-            implementations = self.manager.hook.gitopper_auth.get_hookimpls()
-            names = ", ".join(sorted(i.plugin_name for i in implementations)) or "none"
+            names = ", ".join(self.doing("gitopper_auth")) or "none"
             broken = "".join(f"; {b}" for b in self.broken)
             return (f"no such auth plugin; installed: {names}{broken}",)
         judge = self._of(self.manager.hook.gitopper_auth_settings, plugin)

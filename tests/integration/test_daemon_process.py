@@ -197,6 +197,16 @@ def test_check_tells_what_is_wrong_or_what_this_host_would_run(site: Site) -> No
     assert "[global]" in done.stderr
 
 
+def test_check_tells_which_plugins_are_missing(site: Site) -> None:
+    site.configure('web: publish = "symlnk"\nreload = "sytemd"')
+    check = [str(BIN / "gitopperd"), "check", "-c", str(site.daemon.config)]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "service web: publish = 'symlnk': no such plugin; installed: bind, symlink" in done.stderr
+    assert "service web: reload = 'sytemd': no such plugin; installed: command, systemd" in done.stderr
+    assert "has 2 mistakes" in done.stderr
+
+
 def test_a_service_that_the_config_drops_is_withdrawn_and_keeps_its_data(site: Site) -> None:
     site.upstream.commit({"web/etc/conf": "1", "old/etc/conf": "2"})
     site.configure("web", "old")
