@@ -2,7 +2,7 @@
 
 import pytest
 
-from libgitopper import ConfigError
+from libgitopper import ConfigError, Overrides
 from libgitopper.config import parse_config
 from libgitopper.model import Service
 
@@ -10,13 +10,16 @@ __all__ = ["GLOBAL", "READY", "entry", "mapped", "problems", "service", "service
 
 GLOBAL = '[global]\nupstream = "https://git.example.net/config.git"\n'
 READY = "http://127.0.0.1:9090/-/ready"
+NO_OVERRIDES = Overrides()
 DIRS = 'dirs = [{ local = "/etc/nginx", link = "nginx" }]'
 
 
-def problems(text: str, *, hosts: frozenset[str] = frozenset({"web1"}), **more) -> list[tuple[str, str]]:
+def problems(
+    text: str, *, hosts: frozenset[str] = frozenset({"web1"}), overrides: Overrides = NO_OVERRIDES
+) -> list[tuple[str, str]]:
     """Return path and message of each mistake in `text`."""
     with pytest.raises(ConfigError) as caught:
-        parse_config(text, origin="gitopper.toml", hosts=hosts, root=True, environ={}, **more)
+        parse_config(text, origin="gitopper.toml", hosts=hosts, root=True, environ={}, overrides=overrides)
     return [(problem.path, problem.message) for problem in caught.value.problems]
 
 

@@ -43,12 +43,12 @@ def rows(heading: str) -> dict[str, re.Match[str]]:
 
 
 @pytest.mark.parametrize("heading", TABLES)
-def test_the_page_has_every_key_and_no_other(heading):
+def test_the_page_has_every_key_and_no_other(heading: str) -> None:
     assert list(rows(heading)) == [key.name for key in TABLES[heading]]
 
 
 @pytest.mark.parametrize("heading", TABLES)
-def test_the_page_has_type_and_default_of_every_key(heading):
+def test_the_page_has_type_and_default_of_every_key(heading: str) -> None:
     for key in TABLES[heading]:
         row = rows(heading)[key.name]
         assert row["kind"] == key.kind
@@ -58,29 +58,29 @@ def test_the_page_has_type_and_default_of_every_key(heading):
             assert (row["default"] == "required") == bool(key.example)
 
 
-def test_the_example_shows_every_key():
+def test_the_example_shows_every_key() -> None:
     own = {key for heading, table in TABLES.items() if "auth" not in heading for key in table}
     shown = set(re.findall(r"\b(\w+) *=", EXAMPLE))
     assert {key.name for key in own - set(WEBHOOK_KEYS)} <= shown
 
 
-def test_every_default_can_be_read():
+def test_every_default_can_be_read() -> None:
     for key in (key for table in TABLES.values() for key in table):
         if key.default is not None:
             assert key.default_value is not None
 
 
-def test_the_page_names_every_type():
+def test_the_page_names_every_type() -> None:
     kinds = {key.kind for table in TABLES.values() for key in table}
     described = set(re.findall(r"^\*\*(.+?)\*\*", PAGE, re.MULTILINE))
     assert kinds <= described
 
 
-def test_every_action_of_systemd_is_on_the_page():
+def test_every_action_of_systemd_is_on_the_page() -> None:
     assert all(f"`{action}`" in PAGE for action in keys.SYSTEMD_ACTIONS)
 
 
-def test_a_table_without_its_optional_keys_means_what_the_model_says():
+def test_a_table_without_its_optional_keys_means_what_the_model_says() -> None:
     """The page has the defaults of the keys; a value that is made without them has the same."""
     check = keys.CHECK.parse({"command": ["true"]})
     assert check == Check(commands=(("true",),)) == keys.CHECK.parse(["true"])

@@ -28,7 +28,7 @@ dirs = [{ local = "/etc/app", link = "app" }]
 """
 
 
-def test_ten_mistakes_are_ten_problems_in_file_order_each_with_its_remedy():
+def test_ten_mistakes_are_ten_problems_in_file_order_each_with_its_remedy() -> None:
     found = problems(TEN_MISTAKES)
     assert [path for path, _ in found] == [
         "global.upstream",
@@ -53,7 +53,7 @@ def test_ten_mistakes_are_ten_problems_in_file_order_each_with_its_remedy():
         assert remedy in message
 
 
-def test_the_error_reads_as_a_list_with_file_path_value_and_remedy():
+def test_the_error_reads_as_a_list_with_file_path_value_and_remedy() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(TEN_MISTAKES, origin="gitopper.toml", hosts=frozenset(), root=True, environ={})
     lines = str(caught.value).splitlines()
@@ -123,7 +123,7 @@ def test_the_error_reads_as_a_list_with_file_path_value_and_remedy():
         ('"a b\\n" = 1', '"a b\\n"', "unknown key"),
     ],
 )
-def test_a_bad_line_of_a_service_is_the_only_problem(line, path, says):
+def test_a_bad_line_of_a_service_is_the_only_problem(line: str, path: str, says: str) -> None:
     ((where, message),) = problems(GLOBAL + service(line))
     assert where == f"services[0].{path}"
     assert says in message
@@ -151,7 +151,7 @@ def test_a_bad_line_of_a_service_is_the_only_problem(line, path, says):
         (mapped("/var"), "dirs[0].local", "is around the mount"),
     ],
 )
-def test_bad_dirs_are_the_only_problem(dirs, path, says):
+def test_bad_dirs_are_the_only_problem(dirs: str, path: str, says: str) -> None:
     ((where, message),) = problems(GLOBAL + service(dirs=dirs))
     assert where == f"services[0].{path}"
     assert says in message
@@ -172,46 +172,46 @@ def test_bad_dirs_are_the_only_problem(dirs, path, says):
         ("[plugins]\n" + service(), "plugins", "unknown; remove it"),
     ],
 )
-def test_tables_that_are_wrong(text, path, says):
+def test_tables_that_are_wrong(text: str, path: str, says: str) -> None:
     found = dict(problems(text))
     assert says in found[path]
 
 
-def test_each_service_without_an_upstream_is_told():
+def test_each_service_without_an_upstream_is_told() -> None:
     found = problems(service() + service(name="app", dirs=mapped("/etc/app")))
     assert [path for path, _ in found] == ["services[0].upstream", "services[1].upstream"]
     assert all("here, or in [global]" in message for _, message in found)
 
 
-def test_a_bad_upstream_in_global_is_told_once():
+def test_a_bad_upstream_in_global_is_told_once() -> None:
     found = problems(GLOBAL.replace("https", "ftp") + service() + service(name="a", dirs=mapped("/a")))
     assert [path for path, _ in found] == ["global.upstream"]
 
 
-def test_a_bad_default_for_systemd_is_told_once_and_where_it_is_written():
+def test_a_bad_default_for_systemd_is_told_once_and_where_it_is_written() -> None:
     text = GLOBAL + 'action = "kick"\n' + service() + service(name="app", dirs=mapped("/etc/app"))
     assert [path for path, _ in problems(text)] == ["global.action"]
 
 
-def test_a_typo_for_another_host_is_found_on_any():
+def test_a_typo_for_another_host_is_found_on_any() -> None:
     ((path, _),) = problems(GLOBAL + service('interval = "soon"', machine="elsewhere"))
     assert path == "services[0].interval"
 
 
 @pytest.mark.parametrize("machine", ['""', '"a b"', '"web["', '"web]"', '"web[]"', '"a/b"', '"web,db"'])
-def test_a_machine_that_could_never_match_is_told(machine):
+def test_a_machine_that_could_never_match_is_told(machine: str) -> None:
     text = GLOBAL + service().replace('"web1"', f'["ok", {machine}]')
     ((path, message),) = problems(text)
     assert path == "services[0].machine[1]"
     assert "write" in message
 
 
-def test_no_machine_at_all_is_told():
+def test_no_machine_at_all_is_told() -> None:
     assert problems(GLOBAL + service().replace('"web1"', "[]"))[0][0] == "services[0].machine"
 
 
 @pytest.mark.parametrize(
     "name", ["", ".gitopper", "-x", "a/b", "..", "a\\n", "a b", "x" * 201, "nginx\\u0000", "é"]
 )
-def test_a_name_that_is_no_unit_is_told(name):
+def test_a_name_that_is_no_unit_is_told(name: str) -> None:
     assert [path for path, _ in problems(GLOBAL + service(name=name))] == ["services[0].service"]

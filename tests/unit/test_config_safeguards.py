@@ -12,7 +12,7 @@ from tests.support.configs import GLOBAL, READY, entry, problems, services, the_
 NGINX = ("/usr/sbin/nginx", "-t")
 
 
-def test_a_service_asks_for_nothing_by_itself_but_for_reports_of_drift():
+def test_a_service_asks_for_nothing_by_itself_but_for_reports_of_drift() -> None:
     service = the_service()
     assert (service.check, service.health, service.verify) == (None, None, None)
     assert (service.no_rewind, service.drift) == (False, DriftPolicy.REPORT)
@@ -31,7 +31,7 @@ def test_a_service_asks_for_nothing_by_itself_but_for_reports_of_drift():
         ),
     ],
 )
-def test_a_check_is_a_command_or_several_or_a_table(written, check):
+def test_a_check_is_a_command_or_several_or_a_table(written: str, check: Check) -> None:
     assert the_service(f"check = {written}").check == check
 
 
@@ -56,23 +56,23 @@ def test_a_check_is_a_command_or_several_or_a_table(written, check):
         ),
     ],
 )
-def test_health_has_at_least_one_probe(written, health):
+def test_health_has_at_least_one_probe(written: str, health: Health) -> None:
     assert the_service(f"health = {written}").health == health
 
 
-def test_a_unit_can_be_watched_whatever_reloads_it():
+def test_a_unit_can_be_watched_whatever_reloads_it() -> None:
     service = the_service("health = { unit = true }", 'command = ["/usr/bin/kick"]')
     assert service.reload == "command"
     assert service.health == Health(unit=True)
 
 
-def test_a_table_of_its_own_does_the_same_as_one_in_braces():
+def test_a_table_of_its_own_does_the_same_as_one_in_braces() -> None:
     text = GLOBAL + entry() + f'[services.health]\nhttp = "{READY}"\n[services.check]\ncommand = ["true"]\n'
     (service,) = services(text)
     assert (service.health, service.check) == (Health(http=READY), Check(commands=(("true",),)))
 
 
-def test_signatures_are_trusted_by_either_file_or_both():
+def test_signatures_are_trusted_by_either_file_or_both() -> None:
     one, other = Path("/etc/signers"), Path("/etc/ring.kbx")
     assert the_service('verify = { allowed_signers = "/etc/signers" }').verify == Verify(
         allowed_signers=one
@@ -82,11 +82,11 @@ def test_signatures_are_trusted_by_either_file_or_both():
 
 
 @pytest.mark.parametrize("policy", DriftPolicy)
-def test_every_policy_for_drift_can_be_written(policy):
+def test_every_policy_for_drift_can_be_written(policy: DriftPolicy) -> None:
     assert the_service(f'drift = "{policy.value}"').drift is policy
 
 
-def test_windows_are_one_or_a_list():
+def test_windows_are_one_or_a_list() -> None:
     (window,) = the_service('window = "Mon-Fri 09:00-17:00 Europe/Amsterdam"').windows
     assert (window.days, window.start_minute, window.end_minute) == (frozenset(range(5)), 540, 1020)
     assert (window.text, window.zone) == ("Mon-Fri 09:00-17:00 Europe/Amsterdam", "Europe/Amsterdam")
@@ -94,7 +94,7 @@ def test_windows_are_one_or_a_list():
     assert [window.text for window in two] == ["Sat 00:00-06:00", "Sun 22:00-24:00"]
 
 
-def test_a_service_inherits_what_may_be_a_default_and_says_otherwise():
+def test_a_service_inherits_what_may_be_a_default_and_says_otherwise() -> None:
     defaults = (
         'verify = { keyring = "/etc/ring" }\nno_rewind = true\ndrift = "heal"\nwindow = "Sat 00:00-06:00"\n'
     )
@@ -108,26 +108,26 @@ def test_a_service_inherits_what_may_be_a_default_and_says_otherwise():
 
 
 @pytest.mark.parametrize("line", ['check = ["true"]', "health = { unit = true }", 'after = "app"'])
-def test_what_is_a_services_own_has_no_default(line):
+def test_what_is_a_services_own_has_no_default(line: str) -> None:
     ((path, message),) = problems(GLOBAL + line + "\n" + entry())
     assert path == f"global.{line.split()[0]}"
     assert message == "this key does not belong here; move it to [[services]]"
 
 
-def test_what_a_check_or_a_probe_is_belongs_to_what_a_release_must_be_fit_for():
+def test_what_a_check_or_a_probe_is_belongs_to_what_a_release_must_be_fit_for() -> None:
     plain = the_service().fingerprint
     assert the_service('check = ["true"]').fingerprint != plain
     assert the_service("health = { unit = true }").fingerprint != plain
     assert the_service('drift = "off"', 'window = "Sat 00:00-06:00"').fingerprint == plain
 
 
-def test_limits_are_inherited_one_by_one():
+def test_limits_are_inherited_one_by_one() -> None:
     service = the_service('max_file = "1MiB"', defaults='max_file = "2MiB"\nmax_release = "3GiB"\n')
     assert service.limits == Limits(file_bytes=1 << 20, release_bytes=3 << 30)
     assert the_service().limits == Limits()
 
 
-def test_services_that_share_a_store_share_the_widest_limits():
+def test_services_that_share_a_store_share_the_widest_limits() -> None:
     text = GLOBAL + entry('max_fetch = "1MiB"', 'max_file = "1GiB"') + entry('max_fetch = "8GiB"', name="b")
     (watch,) = watches(services(text), Path("/stores"))
     assert watch.limits == Limits(file_bytes=1 << 30, fetch_bytes=8 << 30)

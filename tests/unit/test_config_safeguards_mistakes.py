@@ -1,6 +1,7 @@
 """Checks, health, signatures, drift, windows and order: every mistake is told, and no secret."""
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from libgitopper import ConfigError
 from libgitopper.config import safeguards
+from libgitopper.config.reading import Key
 from tests.support.configs import GLOBAL, READY, entry, problems, services
 from tests.support.configvalues import VALUES, toml, well_said
 from tests.support.configvalues import parse as answer_to
@@ -108,19 +110,19 @@ LONG = "x" * 90
         ('keyring = "/r"', "keyring", "move it to verify in [[services]]"),
     ],
 )
-def test_a_bad_line_is_the_only_problem(line, path, says):
+def test_a_bad_line_is_the_only_problem(line: str, path: str, says: str) -> None:
     ((where, message),) = problems(GLOBAL + entry(line))
     assert where == f"services[0].{path}"
     assert says in message
 
 
-def test_every_mistake_of_a_table_is_told_at_once():
+def test_every_mistake_of_a_table_is_told_at_once() -> None:
     line = 'health = { htp = 1, tcp = "h", within = "x", stable_for = "13h", interval = 1 }'
     found = [path.removeprefix("services[0].health.") for path, _ in problems(GLOBAL + entry(line))]
     assert found == ["htp", "tcp", "within", "stable_for", "interval"]
 
 
-def test_a_bad_default_is_told_once_and_where_it_is_written():
+def test_a_bad_default_is_told_once_and_where_it_is_written() -> None:
     text = GLOBAL + "verify = {}\nwindow = 'x'\n" + entry() + entry(name="app")
     assert [path for path, _ in problems(text)] == ["global.verify", "global.window"]
 
@@ -151,7 +153,7 @@ def test_a_bad_default_is_told_once_and_where_it_is_written():
         'drift = "https://bob:hunter2@h/x"',
     ],
 )
-def test_a_secret_is_never_in_a_problem(line):
+def test_a_secret_is_never_in_a_problem(line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         services(GLOBAL + entry(line))
     assert "hunter2" not in str(caught.value)
@@ -181,8 +183,14 @@ REMEDY = re.compile(
 
 @settings(max_examples=400, deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), NEAR | TABLE, min_size=1, max_size=4))
-def test_whatever_is_written_the_answer_is_a_config_or_errors_with_place_and_remedy(written):
-    service = {"machine": "*", "service": "nginx", "dirs": [{"local": "/etc/nginx", "link": "nginx"}]}
+def test_whatever_is_written_the_answer_is_a_config_or_errors_with_place_and_remedy(
+    written: dict[Key[Any], object],
+) -> None:
+    service: dict[str, object] = {
+        "machine": "*",
+        "service": "nginx",
+        "dirs": [{"local": "/etc/nginx", "link": "nginx"}],
+    }
     service |= {key.name: value for key, value in written.items()}
     answer = answer_to(f'global = {{ upstream = "/srv/x.git" }}\nservices = [{toml(service)}]')
     assert well_said(answer)

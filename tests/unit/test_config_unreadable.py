@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -11,7 +12,7 @@ from libgitopper.config import parse_config
 from tests.support.configs import GLOBAL, problems, service
 
 
-def test_a_mistake_on_the_command_line_is_told_as_one():
+def test_a_mistake_on_the_command_line_is_told_as_one() -> None:
     ((path, message),) = problems(GLOBAL + service(), overrides=Overrides(upstream="ftp://h/x"))
     assert path == "overrides.upstream"
     assert '"ftp"' in message
@@ -46,7 +47,7 @@ def test_a_mistake_on_the_command_line_is_told_as_one():
         'password = "hunter2"',
     ],
 )
-def test_a_secret_is_never_in_a_problem(line):
+def test_a_secret_is_never_in_a_problem(line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(GLOBAL + service(line), origin="x", hosts={"web1"}, root=True, environ={})
     assert "hunter2" not in str(caught.value)
@@ -54,7 +55,7 @@ def test_a_secret_is_never_in_a_problem(line):
 
 
 class TestFiles:
-    def load(self, path) -> str:
+    def load(self, path: Path) -> str:
         with pytest.raises(ConfigError) as caught:
             load_config(path, hosts={"web1"}, root=True, environ={})
         (problem,) = caught.value.problems
@@ -62,14 +63,15 @@ class TestFiles:
         assert str(caught.value).startswith(f"{path}: ")
         return problem.message
 
-    def test_missing(self, tmp_path):
+    def test_missing(self, tmp_path: Path) -> None:
         assert "No such file or directory; name a file that exists" in self.load(tmp_path / "x.toml")
 
-    def test_a_directory(self, tmp_path):
+    def test_a_directory(self, tmp_path: Path) -> None:
         assert "name the file in it" in self.load(tmp_path)
 
-    def test_unreadable(self, tmp_path, monkeypatch):
-        def refuse(path):  # the kernel refuses root nothing, and the tests run as root too
+    def test_unreadable(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        # The kernel refuses root nothing, and the tests run as root too.
+        def refuse(path: Path) -> NoReturn:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
         monkeypatch.setattr(Path, "read_bytes", refuse)
@@ -77,33 +79,33 @@ class TestFiles:
             "can't be read: Permission denied; let this user read it, or run as one who may"
         )
 
-    def test_a_link_to_itself(self, tmp_path):
+    def test_a_link_to_itself(self, tmp_path: Path) -> None:
         path = tmp_path / "x.toml"
         path.symlink_to(path)
         assert "see that it can be read" in self.load(path)
 
-    def test_a_name_with_a_nul(self):
+    def test_a_name_with_a_nul(self) -> None:
         assert "name another file" in self.load(Path("x\0.toml"))
 
-    def test_not_utf8(self, tmp_path):
+    def test_not_utf8(self, tmp_path: Path) -> None:
         path = tmp_path / "x.toml"
         path.write_bytes(b'[global]\nbranch = "m\xe4in"\n')
         assert self.load(path) == "the byte 0xe4 at line 2, byte 12 is not UTF-8; save the file as UTF-8"
 
-    def test_not_toml(self, tmp_path):
+    def test_not_toml(self, tmp_path: Path) -> None:
         path = tmp_path / "x.toml"
         path.write_text("[global]\nbranch = main\n")
         assert "not valid TOML" in (message := self.load(path))
         assert "(at line 2, column 10)" in message
 
-    def test_numbers_and_nesting_beyond_what_python_takes(self, tmp_path):
+    def test_numbers_and_nesting_beyond_what_python_takes(self, tmp_path: Path) -> None:
         path = tmp_path / "x.toml"
         for text in ("a = " + "9" * 5000, "a = " + "[" * 5000 + "]" * 5000):
             path.write_text(text)
             assert self.load(path)
 
 
-def test_a_huge_number_is_told_without_printing_it():
+def test_a_huge_number_is_told_without_printing_it() -> None:
     ((path, message),) = problems(GLOBAL + service("keep = 0x" + "f" * 6000))
     assert path == "services[0].keep"
     assert "a huge number" in message

@@ -14,7 +14,7 @@ from libgitopper.config.values import link
 
 
 @given(st.integers(min_value=0, max_value=10**9))
-def test_a_duration_survives_being_written_and_read(milliseconds):
+def test_a_duration_survives_being_written_and_read(milliseconds: int) -> None:
     text = format_duration(milliseconds / 1000)
     assert round(parse_duration(text) * 1000) == milliseconds
     assert format_duration(parse_duration(text)) == text
@@ -24,18 +24,18 @@ def test_a_duration_survives_being_written_and_read(milliseconds):
     ("text", "seconds"),
     [("30s", 30), ("5m", 300), ("1h30m", 5400), ("500ms", 0.5), ("1s500ms", 1.5), ("2h1ms", 7200.001)],
 )
-def test_a_duration_is_read_in_seconds(text, seconds):
+def test_a_duration_is_read_in_seconds(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "5", "s", "-5s", "+5s", "1.5h", "5S", "5s ", "5s\n", "1m1h", "1s1s"])
-def test_what_is_no_duration_is_refused(text):
+def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(BadValueError, match="not a duration"):
         parse_duration(text)
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
-def test_what_is_no_duration_is_not_written(seconds):
+def test_what_is_no_duration_is_not_written(seconds: float) -> None:
     with pytest.raises(ValueError, match="no duration"):
         format_duration(seconds)
 
@@ -88,19 +88,19 @@ GIT_TRIES += [
 
 
 @pytest.mark.parametrize("name", GIT_TRIES)
-def test_a_branch_is_what_git_takes_for_one(name):
+def test_a_branch_is_what_git_takes_for_one(name: str) -> None:
     assert accepted(name) == git_accepts(name)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(alphabet="ab/.@{-lock~", min_size=1, max_size=8))
-def test_no_branch_is_accepted_that_git_refuses(name):
+def test_no_branch_is_accepted_that_git_refuses(name: str) -> None:
     if accepted(name):
         assert git_accepts(name)
 
 
 @pytest.mark.parametrize("name", ["-a", "@", "HEAD", "refs/heads/main", "a\u202eb"])
-def test_names_that_git_would_misread_are_refused(name):
+def test_names_that_git_would_misread_are_refused(name: str) -> None:
     assert not accepted(name)
 
 
@@ -126,14 +126,16 @@ def test_names_that_git_would_misread_are_refused(name):
         ("/srv//a.git/", "/srv/a.git", None),
     ],
 )
-def test_an_upstream_is_written_in_one_way_and_without_secrets(text, url, userinfo):
+def test_an_upstream_is_written_in_one_way_and_without_secrets(
+    text: str, url: str, userinfo: str | None
+) -> None:
     found = upstream(text)
     assert (found.url, found.userinfo) == (url, userinfo)
     assert userinfo is None or userinfo not in repr(found)
 
 
 @given(st.text(max_size=40))
-def test_an_upstream_that_is_accepted_stays_as_it_is(text):
+def test_an_upstream_that_is_accepted_stays_as_it_is(text: str) -> None:
     try:
         found = upstream(text)
     except BadValueError:
@@ -143,7 +145,7 @@ def test_an_upstream_that_is_accepted_stays_as_it_is(text):
 
 
 @given(st.text(alphabet="ab./ g", max_size=12))
-def test_a_link_that_is_accepted_stays_in_the_repository(text):
+def test_a_link_that_is_accepted_stays_in_the_repository(text: str) -> None:
     try:
         path = link(text)
     except BadValueError:
@@ -156,7 +158,7 @@ def test_a_link_that_is_accepted_stays_in_the_repository(text):
     ("text", "bytes_"),
     [("1KiB", 1024), ("100MiB", 100 << 20), ("2GiB", 2 << 30), ("1TiB", 1 << 40), ("064KiB", 65536)],
 )
-def test_a_size_is_read_in_bytes(text, bytes_):
+def test_a_size_is_read_in_bytes(text: str, bytes_: int) -> None:
     assert values.size("1KiB", "1TiB")(text) == bytes_
 
 
@@ -167,18 +169,18 @@ def test_a_size_is_read_in_bytes(text, bytes_):
         "1MiB\n", "\u0661MiB", "9999999999KiB", True, None, [], {},
     ],
 )  # fmt: skip
-def test_what_is_no_size_is_refused(value):
+def test_what_is_no_size_is_refused(value: object) -> None:
     with pytest.raises(BadValueError, match=r'write "100MiB" or "2GiB"$'):
         values.size("1KiB", "1TiB")(value)
 
 
 @pytest.mark.parametrize("value", [100, 1.5])
-def test_a_size_without_a_unit_is_told_apart(value):
+def test_a_size_without_a_unit_is_told_apart(value: float) -> None:
     with pytest.raises(BadValueError, match=r'has no unit; write "100MiB" or "2GiB", with quotes$'):
         values.size("1KiB", "1TiB")(value)
 
 
 @pytest.mark.parametrize(("value", "much"), [("1KiB", "little"), ("2GiB", "much"), ("0MiB", "little")])
-def test_a_size_beyond_its_bounds_is_refused(value, much):
+def test_a_size_beyond_its_bounds_is_refused(value: str, much: str) -> None:
     with pytest.raises(BadValueError, match=f'is too {much}; write "1MiB" to "1GiB"$'):
         values.size("1MiB", "1GiB")(value)

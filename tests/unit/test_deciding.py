@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from attrs import evolve
@@ -22,6 +23,7 @@ from libgitopper import (
     Reason,
     SourceError,
     StateStore,
+    Store,
     Verb,
     hookimpl,
 )
@@ -59,33 +61,37 @@ class Holder:
         return Hold(reason="not now")
 
 
+def store(content: Content, branch: str = "main") -> Store:
+    return cast("Store", OneStore(content, branch))
+
+
 @pytest.fixture
 def holder() -> Holder:
     return Holder()
 
 
 @pytest.fixture
-def deciding(tmp_path: Path, holder: Holder):
+def deciding(tmp_path: Path, holder: Holder) -> Iterator[Deciding]:
     hooks = Hooks()
     hooks.register(holder, name="holder")
     with StateStore(tmp_path / "state.db") as state:
         yield Deciding(hooks=hooks, state=state, now=lambda: NOW)
 
 
-def view(**more: object) -> View:
-    shown = Published(release=DEPLOYED.content.release_id(SERVICE))
-    deployed = evolve(DEPLOYED, release=shown.release)
+def view(**more: Any) -> View:
+    release = DEPLOYED.content.release_id(SERVICE)
+    shown, deployed = Published(release=release), evolve(DEPLOYED, release=release)
     return evolve(View(intent=Intent(), deployed=deployed, attempt=None, published=shown), **more)
 
 
 def test_a_deploy_that_was_not_finished_is_repeated(deciding: Deciding) -> None:
-    decision = deciding.decide(A, SERVICE, OneStore(CONTENT), view(attempt=ATTEMPT), [])
+    decision = deciding.decide(A, SERVICE, store(CONTENT), view(attempt=ATTEMPT), [])
     assert decision.plan.verb is Verb.DEPLOY
     assert Reason.UNFINISHED in decision.reasons
 
 
 def test_who_may_hold_it_is_told_of_what_and_when(deciding: Deciding, holder: Holder) -> None:
-    decision = deciding.decide(B, SERVICE, OneStore(OTHER), view(), [])
+    decision = deciding.decide(B, SERVICE, store(OTHER), view(), [])
     assert holder.asked == [HoldRequest(service=SERVICE, revision=B, now=NOW)]
     assert decision.reasons == (Reason.HELD,)
     assert decision.waits is not None
@@ -106,8 +112,8 @@ def test_without_its_store_what_is_deployed_is_known(deciding: Deciding) -> None
 
 def test_the_same_content_of_another_commit_is_of_the_same_generation(deciding: Deciding) -> None:
     healed = evolve(DEPLOYED, content=evolve(CONTENT, generation=3))
-    assert deciding.target(B, SERVICE, OneStore(CONTENT), healed).generation == 3
-    assert deciding.target(B, SERVICE, OneStore(OTHER), healed).generation == 0
+    assert deciding.target(B, SERVICE, store(CONTENT), healed).generation == 3
+    assert deciding.target(B, SERVICE, store(OTHER), healed).generation == 0
 
 
 def test_other_paths_are_looked_up_also_at_the_same_commit(deciding: Deciding) -> None:
@@ -134,12 +140,11 @@ def test_the_reasons_are_those_for_which_nothing_is_done(decision: Decision, rea
     assert decision.reasons == reasons
 
 
-def order(of: Content, **more: object) -> Order:
-    store = OneStore(of)
+def order(of: Content, **more: Any) -> Order:
     plan = evolve(PLAN, target=of)
     return Order(
         service=SERVICE,
-        store=store,
+        store=store(of),
         target=of,
         plan=plan,
         view=view(**more),
@@ -181,16 +186,18 @@ class FailingStore(OneStore):
 @pytest.mark.parametrize(
     ("store", "deployed", "touched"),
     [
-        pytest.param(OneStore(CONTENT), DEPLOYED, False, id="at the tip"),
-        pytest.param(FailingStore(CONTENT), DEPLOYED, False, id="at the tip, which needs no look"),
-        pytest.param(OneStore(evolve(CONTENT, revision=B)), DEPLOYED, False, id="other paths only"),
-        pytest.param(OneStore(OTHER), DEPLOYED, True, id="its paths"),
-        pytest.param(FailingStore(OTHER), DEPLOYED, True, id="nobody can tell"),
-        pytest.param(OneStore(CONTENT), None, True, id="nothing deployed"),
-        pytest.param(OneStore(CONTENT, branch="other"), DEPLOYED, True, id="its branch is gone"),
+        pytest.param(store(CONTENT), DEPLOYED, False, id="at the tip"),
+        pytest.param(
+            cast("Store", FailingStore(CONTENT)), DEPLOYED, False, id="at the tip, which needs no look"
+        ),
+        pytest.param(store(evolve(CONTENT, revision=B)), DEPLOYED, False, id="other paths only"),
+        pytest.param(store(OTHER), DEPLOYED, True, id="its paths"),
+        pytest.param(cast("Store", FailingStore(OTHER)), DEPLOYED, True, id="nobody can tell"),
+        pytest.param(store(CONTENT), None, True, id="nothing deployed"),
+        pytest.param(store(CONTENT, branch="other"), DEPLOYED, True, id="its branch is gone"),
     ],
 )
 def test_a_service_is_touched_unless_it_is_known_not_to_be(
-    store: OneStore, deployed: Deployed | None, touched: bool
+    store: Store, deployed: Deployed | None, touched: bool
 ) -> None:
     assert is_touched(SERVICE, store, deployed) is touched

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,7 +37,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path):
+def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
     made.state.close()
@@ -81,10 +83,10 @@ def test_a_plan_is_acted_on_only_while_its_intent_stands(bench: Bench) -> None:
 
 @pytest.mark.parametrize("way", ["gate", "hold"])
 def test_nobody_changes_an_intent_while_somebody_acts_on_it(bench: Bench, way: str) -> None:
-    acting = {
+    acting: dict[str, Callable[[], AbstractContextManager[object]]] = {
         "gate": lambda: bench.intents.gate("web", bench.state.intent("web")),
         "hold": lambda: bench.intents.hold("web"),
-    }[way]
+    }
     wanted = threading.Event()
 
     def want() -> None:
@@ -92,7 +94,7 @@ def test_nobody_changes_an_intent_while_somebody_acts_on_it(bench: Bench, way: s
         wanted.set()
 
     thread = threading.Thread(target=want)
-    with acting():
+    with acting[way]():
         thread.start()
         assert not wanted.wait(0.1)
         bench.intents.want("other", FREEZE)  # each service has a gate of its own

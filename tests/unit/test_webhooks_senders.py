@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gitopperd.api.secretfile import SecretError
-from gitopperd.api.senders import SENDERS, Delivery, RefusedDelivery
+from gitopperd.api.senders import SENDERS, Delivery, News, RefusedDelivery
 from tests.support.pushes import SECRET, payload, signed
 
 NOW = 1_709_365_270
@@ -42,12 +42,14 @@ def verify(kind: str, body: bytes, headers: dict[str, str], secret: str = SECRET
     return SENDERS[kind].verify(delivery(body, headers), secret.encode())
 
 
-def read(kind: str, body: bytes, headers: dict[str, str] | None = None):
+def read(kind: str, body: bytes, headers: dict[str, str] | None = None) -> News:
     return SENDERS[kind].read(delivery(body, headers or {}))
 
 
 @pytest.mark.parametrize(("form", "kind", "secret", "name", "upstream"), PUSHES)
-def test_a_push_of_each_sender_is_verified_and_understood(form, kind, secret, name, upstream):
+def test_a_push_of_each_sender_is_verified_and_understood(
+    form: str, kind: str, secret: str, name: str, upstream: str
+) -> None:
     body = payload(name)
     headers = signed(form, body, secret, NOW)
     assert verify(kind, body, headers, secret)
@@ -58,7 +60,7 @@ def test_a_push_of_each_sender_is_verified_and_understood(form, kind, secret, na
 
 
 @pytest.mark.parametrize(("form", "kind", "secret"), KINDS)
-def test_another_secret_is_refused(form, kind, secret):
+def test_another_secret_is_refused(form: str, kind: str, secret: str) -> None:
     other = "whsec_b3RoZXI=" if form == "gitlab-signed" else "other"
     with pytest.raises(RefusedDelivery) as caught:
         verify(kind, b"{}", signed(form, b"{}", other, NOW), secret)
@@ -66,13 +68,13 @@ def test_another_secret_is_refused(form, kind, secret):
 
 
 @pytest.mark.parametrize(("form", "kind", "secret"), [kind for kind in KINDS if kind[0] != "gitlab"])
-def test_a_body_that_was_changed_by_one_byte_is_refused(form, kind, secret):
+def test_a_body_that_was_changed_by_one_byte_is_refused(form: str, kind: str, secret: str) -> None:
     with pytest.raises(RefusedDelivery):
         verify(kind, b"{} ", signed(form, b"{}", secret, NOW), secret)
 
 
 @pytest.mark.parametrize(("form", "kind", "secret"), KINDS)
-def test_each_header_that_proves_something_is_needed(form, kind, secret):
+def test_each_header_that_proves_something_is_needed(form: str, kind: str, secret: str) -> None:
     headers = signed(form, b"{}", secret, NOW)
     proofs = [
         name for name in headers if "ignature" in name or "Token" in name or name.startswith("webhook-")
@@ -88,20 +90,20 @@ def test_each_header_that_proves_something_is_needed(form, kind, secret):
 @pytest.mark.parametrize(
     "value", ["", "sha256=", "v1,", "t=,v1=", "ü", "\udcff", "t=1,v1=\udcff", "=" * 100, "a b c"]
 )
-def test_no_header_makes_it_fail_otherwise(form, kind, secret, value):
+def test_no_header_makes_it_fail_otherwise(form: str, kind: str, secret: str, value: str) -> None:
     headers = dict.fromkeys(signed(form, b"{}", secret, NOW), value)
     with pytest.raises(RefusedDelivery):
         verify(kind, b"{}", headers, secret)
 
 
-def test_the_example_that_github_documents_fits():
+def test_the_example_that_github_documents_fits() -> None:
     # docs.github.com, "Validating webhook deliveries", section "Testing the webhook payload validation".
     signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
     headers = {"X-Hub-Signature-256": signature}
     assert verify("github", b"Hello, World!", headers, "It's a Secret to Everybody")
 
 
-def test_the_example_of_standard_webhooks_fits():
+def test_the_example_of_standard_webhooks_fits() -> None:
     # The known answer of the reference libraries, github.com/standard-webhooks/standard-webhooks.
     headers = {
         "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
@@ -113,13 +115,13 @@ def test_the_example_of_standard_webhooks_fits():
     assert SENDERS["gitlab"].verify(given, secret) == "msg_p5jXN8AQM9LWM0D4loKWxJek"
 
 
-def test_a_signing_secret_of_gitlab_is_not_satisfied_by_its_token_header():
+def test_a_signing_secret_of_gitlab_is_not_satisfied_by_its_token_header() -> None:
     with pytest.raises(RefusedDelivery, match="webhook-signature"):
         verify("gitlab", b"{}", {"X-Gitlab-Token": SIGNING_SECRET}, SIGNING_SECRET)
 
 
 @pytest.mark.parametrize("secret", ["whsec_", "whsec_not base64", "whsec_abc"])
-def test_a_signing_secret_that_can_not_be_one_is_told_to_the_operator(secret):
+def test_a_signing_secret_that_can_not_be_one_is_told_to_the_operator(secret: str) -> None:
     with pytest.raises(SecretError, match="copy it from GitLab again") as caught:
         verify("gitlab", b"{}", signed("gitlab", b"{}"), secret)
     assert "not base64" not in str(caught.value)
@@ -129,7 +131,9 @@ def test_a_signing_secret_that_can_not_be_one_is_told_to_the_operator(secret):
     ("form", "kind", "secret"), [("gitlab-signed", "gitlab", SIGNING_SECRET), KINDS[-1]]
 )
 @pytest.mark.parametrize(("off", "taken"), [(-301, False), (-299, True), (299, True), (301, False)])
-def test_a_delivery_is_stale_after_five_minutes(form, kind, secret, off, taken):
+def test_a_delivery_is_stale_after_five_minutes(
+    form: str, kind: str, secret: str, off: int, taken: bool
+) -> None:
     headers = signed(form, b"{}", secret, NOW + off)
     if taken:
         assert verify(kind, b"{}", headers, secret)
@@ -140,7 +144,7 @@ def test_a_delivery_is_stale_after_five_minutes(form, kind, secret, off, taken):
 
 
 @pytest.mark.parametrize("seconds", ["", "soon", "-1", "1e9", "٣", "9" * 13])
-def test_a_time_that_is_none_is_stale_although_it_is_signed(seconds):
+def test_a_time_that_is_none_is_stale_although_it_is_signed(seconds: str) -> None:
     digest = hmac.new(SECRET.encode(), seconds.encode() + b".{}", hashlib.sha256).hexdigest()
     with pytest.raises(RefusedDelivery) as caught:
         verify("hmac", b"{}", {"X-Signature": f"t={seconds},v1={digest}"})
@@ -148,7 +152,9 @@ def test_a_time_that_is_none_is_stale_although_it_is_signed(seconds):
 
 
 @pytest.mark.parametrize(("form", "kind", "secret"), KINDS)
-def test_the_mark_is_the_same_for_a_replay_and_another_for_another_push(form, kind, secret):
+def test_the_mark_is_the_same_for_a_replay_and_another_for_another_push(
+    form: str, kind: str, secret: str
+) -> None:
     one, two = b'{"ref": 1}', b'{"ref": 2}'
     first = signed(form, one, secret, NOW)
     replayed = verify(
@@ -158,12 +164,12 @@ def test_the_mark_is_the_same_for_a_replay_and_another_for_another_push(form, ki
     assert verify(kind, two, signed(form, two, secret, NOW), secret) != replayed
 
 
-def test_two_branches_that_gitlab_tells_under_one_event_are_two_deliveries():
+def test_two_branches_that_gitlab_tells_under_one_event_are_two_deliveries() -> None:
     headers = {"X-Gitlab-Token": SECRET, "X-Gitlab-Event-UUID": "1"}
     assert verify("gitlab", b'{"ref": 1}', headers) != verify("gitlab", b'{"ref": 2}', headers)
 
 
-def test_github_and_gitea_may_send_the_payload_as_a_form():
+def test_github_and_gitea_may_send_the_payload_as_a_form() -> None:
     for kind, name, upstream in (
         ("github", "github-push", "https://github.com/example-ops/fleet"),
         ("gitea", "gitea-push", "https://git.example.net/ops/fleet"),
@@ -186,7 +192,7 @@ def test_github_and_gitea_may_send_the_payload_as_a_form():
         ("gitea", b'{"ref": null}', "not a push to a branch"),
     ],
 )
-def test_what_is_no_push_to_a_branch_is_no_news(kind, body, note):
+def test_what_is_no_push_to_a_branch_is_no_news(kind: str, body: bytes, note: str) -> None:
     news = read(kind, body)
     assert news.note == note
     assert not news.concerns("https://github.com/example-ops/fleet", {"main"})
@@ -197,7 +203,7 @@ def test_what_is_no_push_to_a_branch_is_no_news(kind, body, note):
     "body",
     [b"nonsense", b"[]", b'"text"', b"\xff\xfe\xfd", b"{", b"[" * 100_000, b'{"a":' + b"9" * 5000 + b"}"],
 )
-def test_a_body_that_is_no_json_object_is_told(kind, body):
+def test_a_body_that_is_no_json_object_is_told(kind: str, body: bytes) -> None:
     with pytest.raises(RefusedDelivery, match="not a JSON object") as caught:
         read(kind, body)
     assert caught.value.status == 400
@@ -206,14 +212,14 @@ def test_a_body_that_is_no_json_object_is_told(kind, body):
 @pytest.mark.parametrize(
     "repository", [None, [], "x", 7, {"clone_url": 7}, {"clone_url": None, "ssh_url": ["x"]}, {}]
 )
-def test_a_push_without_a_repository_concerns_nothing(repository):
+def test_a_push_without_a_repository_concerns_nothing(repository: object) -> None:
     body = json.dumps({"ref": "refs/heads/main", "repository": repository, "project": repository,
                        "object_kind": "push"}).encode()  # fmt: skip
     for kind in ("github", "gitlab", "gitea"):
         assert not read(kind, body).concerns("https://github.com/example-ops/fleet", {"main"})
 
 
-def test_a_system_hook_of_gitlab_is_understood():
+def test_a_system_hook_of_gitlab_is_understood() -> None:
     told = json.loads(payload("gitlab-push"))
     del told["object_kind"]
     assert read("gitlab", json.dumps(told).encode()).concerns(
@@ -235,17 +241,19 @@ def test_a_system_hook_of_gitlab_is_understood():
         ('{"upstream": "", "branch": ""}', "/srv/git/fleet.git", "main", False),
     ],
 )
-def test_a_generic_sender_names_what_it_likes(body, upstream, branch, concerned):
+def test_a_generic_sender_names_what_it_likes(
+    body: str, upstream: str, branch: str, concerned: bool
+) -> None:
     assert read("hmac", body.encode()).concerns(upstream, {branch}) is concerned
 
 
 @pytest.mark.parametrize("body", [b'{"upstream": 7}', b'{"branch": ["main"]}'])
-def test_a_generic_sender_that_names_no_string_is_told(body):
+def test_a_generic_sender_that_names_no_string_is_told(body: bytes) -> None:
     with pytest.raises(RefusedDelivery, match="upstream and branch are strings"):
         read("hmac", body)
 
 
-def test_a_refusal_has_neither_the_secret_nor_what_would_have_fitted():
+def test_a_refusal_has_neither_the_secret_nor_what_would_have_fitted() -> None:
     for form, kind, secret in KINDS:
         with pytest.raises(RefusedDelivery) as caught:
             verify(kind, b"{}", {}, secret)
@@ -266,7 +274,9 @@ MEMBERS = st.sampled_from(
 
 
 @given(kind=st.sampled_from(sorted(SENDERS)), payload=st.dictionaries(MEMBERS, VALUES))
-def test_whatever_a_verified_body_says_is_understood_or_refused(kind, payload):
+def test_whatever_a_verified_body_says_is_understood_or_refused(
+    kind: str, payload: dict[str, object]
+) -> None:
     try:
         news = read(kind, json.dumps(payload).encode())
     except RefusedDelivery:

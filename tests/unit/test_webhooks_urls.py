@@ -26,7 +26,7 @@ from gitopperd.api.repositories import repository
         "https://git.example.net/ops/fl%65et.git",
     ],
 )
-def test_every_url_of_a_repository_has_its_name(url):
+def test_every_url_of_a_repository_has_its_name(url: str) -> None:
     assert repository(url) == "git.example.net/ops/fleet"
 
 
@@ -42,17 +42,17 @@ def test_every_url_of_a_repository_has_its_name(url):
         "file:///ops/fleet.git",
     ],
 )
-def test_another_repository_has_another_name(url):
+def test_another_repository_has_another_name(url: str) -> None:
     assert repository(url) not in ("git.example.net/ops/fleet", None)
 
 
-def test_a_repository_on_this_host_is_its_path():
+def test_a_repository_on_this_host_is_its_path() -> None:
     assert repository("/srv/git/fleet.git") == "/srv/git/fleet"
     assert repository("file:///srv/git/fleet.git") == "/srv/git/fleet"
     assert repository("file://localhost/srv/git/fleet") == "/srv/git/fleet"
 
 
-def test_an_ipv6_host_is_read_in_both_forms():
+def test_an_ipv6_host_is_read_in_both_forms() -> None:
     assert repository("http://[::1]:3000/ops/fleet") == "::1/ops/fleet"
     assert repository("git@[::1]:ops/fleet.git") == "::1/ops/fleet"
 
@@ -60,10 +60,10 @@ def test_an_ipv6_host_is_read_in_both_forms():
 @pytest.mark.parametrize(
     "text", ["", "fleet", "https://", "https:///ops/fleet", "http://[::1/x", "https://host/"]
 )
-def test_what_names_no_repository_has_no_name(text):
+def test_what_names_no_repository_has_no_name(text: str) -> None:
     assert repository(text) is None
 
 
 @given(st.text())
-def test_no_text_makes_it_fail(text):
+def test_no_text_makes_it_fail(text: str) -> None:
     assert repository(text) != ""
