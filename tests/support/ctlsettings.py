@@ -40,7 +40,12 @@ def written(path: Path, text: str, mode: int = 0o600) -> str:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[click.Context]:
     """The commands that would have been carried out."""
     contexts: list[click.Context] = []
-    monkeypatch.setattr(commands, "carry_out", lambda ctx, *_: contexts.append(ctx) or 0)
+
+    def note(ctx: click.Context, *_: object) -> int:
+        contexts.append(ctx)
+        return 0
+
+    monkeypatch.setattr(commands, "carry_out", note)
     return contexts
 
 

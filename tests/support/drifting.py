@@ -97,7 +97,9 @@ def plugin() -> Iterator[DulwichPlugin]:
 def stage(plugin: DulwichPlugin, tmp_path: Path) -> Stage:
     """An upstream with a file, a binary one, a program and a symlink below ``web``."""
     upstream = Upstream.create(tmp_path / "upstreams")
-    for name, data in {"web/a": "1\n2\n3\n", "web/sub/b": b"\0binary", "web/run": "#!/bin/sh\n"}.items():
+    files: dict[str, str | bytes]
+    files = {"web/a": "1\n2\n3\n", "web/sub/b": b"\0binary", "web/run": "#!/bin/sh\n"}
+    for name, data in files.items():
         upstream.write(name, data)
     (upstream.work / "web/run").chmod(0o755)
     (upstream.work / "web/link").symlink_to("a")

@@ -78,7 +78,8 @@ def watching(daemon: Daemon, *, tcp: bool = False) -> Iterator[Watching]:
         response = connection.getresponse()
         assert response.status == 200, response.read()
         assert response.getheader("Content-Type") == "text/event-stream"
-        sock = response.fp.raw._sock  # type: ignore[attr-defined]  # for a shutdown that wakes the reader
+        stream: Any = response.fp
+        sock = stream.raw._sock  # for a shutdown that wakes the reader
         seen = Watching(response)
         wait_until(lambda: seen.comments > 0, "no first comment")
         try:

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -42,12 +43,12 @@ def request(wanted: Health | None, timeout_seconds: float = 10.0) -> HealthReque
     )
 
 
-def probe(timeout_seconds: float = 10.0, **wanted: object) -> Accepted | None:
+def probe(timeout_seconds: float = 10.0, **wanted: Any) -> Accepted | None:
     """What a probe says."""
-    return health.gitopper_health(request(Health(**wanted), timeout_seconds))  # type: ignore[arg-type]
+    return health.gitopper_health(request(Health(**wanted), timeout_seconds))
 
 
-def trouble(timeout_seconds: float = 10.0, **wanted: object) -> str:
+def trouble(timeout_seconds: float = 10.0, **wanted: Any) -> str:
     """What a probe that must fail says."""
     with pytest.raises(HealthError) as caught:
         probe(timeout_seconds, **wanted)

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import BinaryIO
 
 from attrs import define, field
 
@@ -84,7 +85,7 @@ def _accept(listener: socket.socket, answers: Answers) -> None:
             _serve(client, stream, answers)
 
 
-def _serve(client: socket.socket, stream: object, answers: Answers) -> None:
+def _serve(client: socket.socket, stream: BinaryIO, answers: Answers) -> None:
     _packet(stream)
     fetch = b"fetch=filter\n" if answers.filters else b"fetch\n"
     capabilities = (b"version 2\n", b"ls-refs\n", fetch, b"object-format=sha1\n")
@@ -113,7 +114,7 @@ def _answer(command: bytes, request: Sequence[bytes], answers: Answers) -> Itera
         yield from answers.fetch
 
 
-def _request(stream: object) -> list[bytes]:
+def _request(stream: BinaryIO) -> list[bytes]:
     """The lines up to the flush; none when the client said goodbye."""
     lines = []
     while (line := _packet(stream)) is not None:
@@ -121,8 +122,8 @@ def _request(stream: object) -> list[bytes]:
     return lines
 
 
-def _packet(stream: object) -> bytes | None:
-    size = int(stream.read(4) or b"0", 16)  # type: ignore[attr-defined]
+def _packet(stream: BinaryIO) -> bytes | None:
+    size = int(stream.read(4) or b"0", 16)
     if size == 1:
         return b""
-    return stream.read(size - 4) if size else None  # type: ignore[attr-defined]
+    return stream.read(size - 4) if size else None

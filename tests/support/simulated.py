@@ -68,9 +68,9 @@ class Script:
         self.crash_at: int | None = None
         """Crash at the step of this number, counted from 0, before and after counted apart."""
         self._count = 0
-        self._actions: dict[tuple[str, str], Callable[[], None]] = {}
+        self._actions: dict[tuple[str, str], Callable[[], object]] = {}
 
-    def on(self, step: str, action: Callable[[], None] | BaseException, *, when: str = "before") -> None:
+    def on(self, step: str, action: Callable[[], object] | BaseException, *, when: str = "before") -> None:
         """At `step` do `action`, or raise it, until `clear`."""
 
         def throw() -> None:

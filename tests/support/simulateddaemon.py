@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -53,7 +53,7 @@ class SimulatedDaemon(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.asked: list[tuple[str, str]] = []
         self.tokens: list[str | None] = []
         self.tls = tls
-        super().__init__(address, _Handler)  # type: ignore[arg-type]
+        super().__init__(cast("tuple[str, int]", address), _Handler)
 
     def server_bind(self) -> None:
         # The stock one looks up the name of its own address, and a Unix socket has none.
@@ -77,7 +77,8 @@ class SimulatedDaemon(socketserver.ThreadingMixIn, http.server.HTTPServer):
     @property
     def at(self) -> str:
         """The @HOST that leads here."""
-        where = self.server_address
+        # Of a Unix socket it is the path.
+        where = cast("str | tuple[str, int]", self.server_address)
         scheme = "https://" if self.tls else ""
         return f"@unix:{where}" if isinstance(where, str) else f"@{scheme}127.0.0.1:{where[1]}"
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from libgitopper import (
     Attempt,
@@ -153,12 +154,10 @@ class SimulatedHost:
         self._seconds += 1
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self._seconds)
 
-    def service(
-        self, name: str = "web", *, links: Mapping[str, str] | None = None, **more: object
-    ) -> Service:
+    def service(self, name: str = "web", *, links: Mapping[str, str] | None = None, **more: Any) -> Service:
         """Return a service; `links` is local path to path in the repository."""
         links = {f"/etc/{name}": name} if links is None else links
-        values: dict[str, object] = {
+        values: dict[str, Any] = {
             "name": name,
             "source": Source(upstream=UPSTREAM, branch=BRANCH),
             "mappings": tuple(Mapped(link=link, local=Path(local)) for local, link in links.items()),
@@ -166,7 +165,7 @@ class SimulatedHost:
             "publish": "simulated",
             "reload": "simulated",
         }
-        return Service(**(values | more))  # type: ignore[arg-type]
+        return Service(**(values | more))
 
     def watch(self, *services: Service) -> Watch:
         """Return the watch of `services`."""

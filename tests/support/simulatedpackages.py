@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -114,10 +115,10 @@ class SimulatedHost:
             program.chmod(0o755)
         (here / "installed").touch()
 
-    def install(self, package: str, **fields: object) -> Installed | None:
+    def install(self, package: str, **fields: Any) -> Installed | None:
         return self.plugin.gitopper_install(InstallRequest(service=service(package, **fields)))
 
-    def refused(self, package: str, **fields: object) -> InstallError:
+    def refused(self, package: str, **fields: Any) -> InstallError:
         with pytest.raises(InstallError) as caught:
             self.install(package, **fields)
         assert "\n" not in str(caught.value)
@@ -135,7 +136,7 @@ class SimulatedHost:
         return (self.here / "installed").read_text().split()
 
 
-def service(package: str, **fields: object) -> Service:
+def service(package: str, **fields: Any) -> Service:
     """A service that wants `package`."""
     return evolve(service_for_tests("app", package=package), **fields)
 

@@ -37,21 +37,17 @@ class Site:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.upstream = Upstream.create(home / "upstreams")
-        self.server: HttpServer | None = None
         self._running = contextlib.ExitStack()
-        self.start_server()
-        self.url = self._server.url()
+        self.server = self._serve()
+        self.url = self.server.url()
         self.daemon = Daemon(home, "")
 
-    @property
-    def _server(self) -> HttpServer:
-        assert self.server is not None
-        return self.server
+    def _serve(self, port: int = 0) -> HttpServer:
+        return self._running.enter_context(http_server(self.upstream.path.parent, port=port))
 
     def start_server(self) -> HttpServer:
         """Serve the upstream; again at the address that it had."""
-        port = self.server.port if self.server else 0
-        self.server = self._running.enter_context(http_server(self.upstream.path.parent, port=port))
+        self.server = self._serve(self.server.port)
         return self.server
 
     def stop_server(self) -> None:

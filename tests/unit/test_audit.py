@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -234,7 +235,7 @@ def test_a_store_that_fails_stops_nobody_from_going_on(
         ({"status": 403}, False),
     ],
 )
-def test_alike_are_refusals_of_the_same_asker_for_the_same_thing(more: dict[str, str], alike: bool) -> None:
+def test_alike_are_refusals_of_the_same_asker_for_the_same_thing(more: dict[str, Any], alike: bool) -> None:
     tally = Tally()
     entry = AuditEntry(
         at=THEN, who="", action="freeze", service="web", origin="unix uid 0 pid 1", status=401
@@ -269,7 +270,8 @@ async def guarded(
     async with office.open() as audit:
         guard = Guard(hooks=office.hooks, threads=office.threads, config=config, audit=audit)
         app = web.Application(middlewares=[errors_as_json, guard.middleware(), errors_as_json])
-        app[DONE_KEY] = done = []
+        done: list[str] = []
+        app[DONE_KEY] = done
         register(app, [ROUTE])
         async with TestClient(TestServer(app)) as client:
             yield client, done

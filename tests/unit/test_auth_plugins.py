@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
+from collections.abc import Mapping
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_users_that_our_namespace_does_not_know_are_nobody(monkeypatch: pytest.M
 
 
 def certified(
-    *clients: dict[str, object], subject: str = "CN=web1,O=Example", names: tuple[str, ...] = ()
+    *clients: Mapping[str, object], subject: str = "CN=web1,O=Example", names: tuple[str, ...] = ()
 ) -> Identity | None:
     peer = TlsPeer(subject=subject, names=names, fingerprint=FINGERPRINT)
     request = request_for_tests(plugin="mtls", settings={"clients": list(clients)}, tls=peer)

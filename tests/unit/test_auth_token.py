@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def auth() -> TokenAuth:
     return TokenAuth(now=lambda: NOW)
 
 
-def add(file: Path, name: str = "deploy", expires: datetime | None = None, **grant: object) -> str:
+def add(file: Path, name: str = "deploy", expires: datetime | None = None, **grant: Any) -> str:
     """Add a token as gitopperctl does, and return it."""
     secret = tokenfile.new_token()
     made = Grant(**{"role": Role.OPERATE, **grant})

@@ -50,7 +50,7 @@ def test_what_came_to_no_end_is_not_sent(ends: tuple[Channel, socket.socket]) ->
 def test_a_request_and_its_body_are_one_piece(ends: tuple[Channel, socket.socket]) -> None:
     ours, theirs = ends
     client = http.client.HTTPConnection("git.example.net")
-    client.sock = ours  # type: ignore[assignment]
+    client.sock = ours
     connection = Connection(Origin("http", "git.example.net", 80), ours, client)
     theirs.send(ANSWER)
     with connection.request("POST", "/fleet.git", {"X-Kind": "test"}, b"0000") as answer:
@@ -67,7 +67,7 @@ def test_a_connection_on_which_more_came_than_the_answer_is_used_no_more() -> No
         with near, far:
             ours = Channel(near, Deadline.after(10))
             client = http.client.HTTPConnection("git.example.net")
-            client.sock = ours  # type: ignore[assignment]
+            client.sock = ours
             connection = Connection(Origin("http", "git.example.net", 80), ours, client)
             far.sendall(ANSWER + beyond)
             with connection.request("GET", "/fleet.git", {}, None) as answer:

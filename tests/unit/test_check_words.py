@@ -53,7 +53,8 @@ def test_a_task_is_no_report() -> None:
     try:
         send(file, task)
         assert receive(file, Report) == {}
-        assert Task(**receive(file, Task)).places == [["/\udcff", "/b"]]
+        places: object = Task(**receive(file, Task)).places
+        assert places == [["/\udcff", "/b"]], "lists, as JSON has no tuples"
         send(file, Report(how=Report.ENDED, index=1, code=-9))
         assert vars(Report(**receive(file, Report))) == {
             "how": Report.ENDED, "index": 1, "code": -9, "reason": "",

@@ -43,7 +43,7 @@ def explained(**members: Any) -> dict[str, Any]:
 
 
 def differs(**members: Any) -> dict[str, Any]:
-    answer = {
+    answer: dict[str, Any] = {
         "service": "web", "kind": "drift", "from": OLD, "to": None, "changes": [], "changes_total": 0,
         "patch": "", "patch_bytes": 0, "complete": True, "time": None, "healed": False, "kept": 0,
     }  # fmt: skip

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gitopperd.ctl.errors import AskError
-from gitopperd.ctl.hosts import parse_host
+from gitopperd.ctl.hosts import Ssh, parse_host
 from gitopperd.ctl.places import Port, Target, Through, Tls
 from gitopperd.ctl.private import check_private, read_token, token_in
 from gitopperd.ctl.settings import Settings, Token
@@ -18,8 +19,8 @@ from tests.support.ctlsettings import SECRET, no_settings, written
 __all__ = ["no_settings"]  # fixtures
 
 
-def place(host: str, **settings: object) -> Port:
-    [*_, found] = Target(host=parse_host(host), settings=Settings(**settings)).places  # type: ignore[arg-type]
+def place(host: str, **settings: Any) -> Port:
+    [*_, found] = Target(host=parse_host(host), settings=Settings(**settings)).places
     assert isinstance(found, Port)
     return found
 
@@ -72,7 +73,9 @@ def test_a_place_has_what_the_settings_say() -> None:
     assert place("@web1:9", port=8443).port == 9
     assert place("@localhost", tls=True).known_as == "localhost"
     target = Target(host=parse_host("@ssh://web1"), settings=Settings(socket="/s", token=TOKEN, ca="/ca"))
-    assert target.places == (Through(ssh=parse_host("@ssh://web1").address, socket="/s"),)  # type: ignore[arg-type]
+    ssh = parse_host("@ssh://web1").address
+    assert isinstance(ssh, Ssh)
+    assert target.places == (Through(ssh=ssh, socket="/s"),)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from dulwich.objects import ObjectID
 
 from gitopper_plugins.dulwich.access import Access, without_userinfo
 from gitopper_plugins.dulwich.channel import Deadline
@@ -128,7 +129,8 @@ def test_percent_encoded_credentials_are_decoded() -> None:
 
 
 def test_refs_are_read_as_they_were_written(tmp_path: Path) -> None:
-    refs = {"main": b"a" * 40, "feature/\u00fc": b"b" * 40, "a": b"c" * 40}
+    a, b, c = (ObjectID(letter * 40) for letter in (b"a", b"b", b"c"))
+    refs = {"main": a, "feature/\u00fc": b, "a": c}
     assert read_refs(tmp_path) is None
-    write_refs(tmp_path, refs)  # type: ignore[arg-type]
+    write_refs(tmp_path, refs)
     assert read_refs(tmp_path) == refs

@@ -186,9 +186,9 @@ class Counting(Objects):
 
     reads = 0
 
-    def find(self, oid: ObjectID, kind: int) -> bytes | None:
+    def find(self, oid: ObjectID, kind: int, limit: int | None = None) -> bytes | None:
         self.reads += 1
-        return super().find(oid, kind)
+        return super().find(oid, kind, limit)
 
 
 def test_small_range_of_a_long_history_reads_a_small_part_of_it(long: tuple[Path, list[str]]) -> None:

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from attrs import frozen
@@ -183,7 +183,7 @@ def test_index_that_gives_one_object_for_another_shows_no_false_content(tmp_path
     receive(store, [pack], promisor=False, indexer=swap)
     objects = Objects(store)
     with pytest.raises(CheckoutError, match="not that of its id"):
-        objects.read(raw.object_id(raw.BLOB, b"one").encode(), BLOB)  # type: ignore[arg-type]
+        objects.read(ObjectID(raw.object_id(raw.BLOB, b"one").encode()), BLOB)
     objects.close()
 
 
@@ -352,16 +352,21 @@ def test_a_want_for_further_commits_is_answered(ends: Ends) -> None:
     ends.send(b"J", b"{}")
     ends.send(b"D", b"PACK")
     ends.send(b"Z", b"")
-    haves = Haves(near=(), far=lambda: [b"c" * 40])  # type: ignore[list-item, arg-type, return-value]
+    haves = Haves(near=(), far=lambda: [ObjectID(b"c" * 40)])
     assert list(Theirs(ends.ours).pack([], haves, without="blob:none")) == [b"PACK"]
     assert b"c" * 40 in ends.theirs.recv(4096)
 
 
 def test_a_piece_of_any_size_arrives(ends: Ends) -> None:
     other = Conversation(Channel(ends.theirs, Deadline.after(10)))
-    sender = threading.Thread(target=lambda: (other.give(b"x" * PIECE_BYTES), other.end()))
+
+    def give() -> None:
+        other.give(b"x" * PIECE_BYTES)
+        other.end()
+
+    sender = threading.Thread(target=give)
     sender.start()
-    assert b"".join(ends.ours.listen()) == b"x" * PIECE_BYTES  # type: ignore[arg-type]
+    assert b"".join(cast("Iterator[bytes]", ends.ours.listen())) == b"x" * PIECE_BYTES
     sender.join()
     other.close()
 

@@ -42,19 +42,19 @@ def site() -> Iterator[Site]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self.answer(site.get, GREETING)
+            self.answer(made.get, GREETING)
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.answer(site.post, site.body)
+            self.answer(made.post, made.body)
 
         def answer(self, how: tuple[int, str], body: bytes) -> None:
             status, place = how
-            site.asked.append(self.path)
+            made.asked.append(self.path)
             self.send_response(status)
             if place:
                 self.send_header("Location", place)
-            kind = "advertisement" if self.command == "GET" else site.kind
+            kind = "advertisement" if self.command == "GET" else made.kind
             self.send_header("Content-Type", f"application/x-git-upload-pack-{kind}")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -65,10 +65,10 @@ def site() -> Iterator[Site]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
-        site = Site(server.server_address[1])
+        made = Site(server.server_address[1])
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield site
+        yield made
         server.shutdown()
         thread.join()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dulwich.objects import ObjectID
 
 from gitopper_plugins.dulwich import objects as module
 from gitopper_plugins.dulwich.layout import create
@@ -30,8 +31,8 @@ def bring(objects: Objects, *entries: bytes) -> None:
     receive(objects.path, [raw.build(entries)], promisor=False)
 
 
-def oid(kind: int, data: bytes) -> module.ObjectID:
-    return module.ObjectID(raw.object_id(kind, data).encode())
+def oid(kind: int, data: bytes) -> ObjectID:
+    return ObjectID(raw.object_id(kind, data).encode())
 
 
 def chained(size: int, links: int) -> tuple[list[bytes], bytes]:
@@ -96,7 +97,7 @@ def test_object_on_top_of_something_huge_is_refused(objects: Objects) -> None:
 
 def test_loose_object_has_the_same_limits(objects: Objects) -> None:
     name = git(objects.path, "hash-object", "-w", "--stdin", stdin=b"x" * 100)
-    it = module.ObjectID(name.encode())
+    it = ObjectID(name.encode())
     assert objects.size(it, 100) == 100
     assert objects.find(it, BLOB) == b"x" * 100
     assert objects.find(it, TREE) is None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
+import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dulwich.object_format import DEFAULT_OBJECT_FORMAT
@@ -23,6 +23,7 @@ from dulwich.pack import (
 
 from gitopper_plugins.dulwich import indexing, packs
 from gitopper_plugins.dulwich.layout import create
+from gitopper_plugins.dulwich.merging import merge
 from gitopper_plugins.dulwich.objects import BLOB, Objects, TooLarge
 from gitopper_plugins.dulwich.packs import MAX_SMALL_PACKS, consolidate, receive
 from gitopper_plugins.dulwich.pkt import GarbledError
@@ -46,7 +47,7 @@ def packed(*blobs: bytes) -> bytes:
     file = SHA1Writer(buffer)
     write_pack_header(file.write, len(blobs))
     for blob in blobs:
-        write_pack_object(file.write, 3, blob, DEFAULT_OBJECT_FORMAT)
+        write_pack_object(file.write, 3, [blob], DEFAULT_OBJECT_FORMAT)
     file.write_sha()
     return buffer.getvalue()
 
@@ -185,7 +186,7 @@ def delta_pack(base: bytes, result: bytes) -> bytes:
     file.write(
         bytes(pack_object_header(REF_DELTA, name, len(delta), DEFAULT_OBJECT_FORMAT)) + zlib.compress(delta)
     )
-    write_pack_object(file.write, 3, base, DEFAULT_OBJECT_FORMAT)
+    write_pack_object(file.write, 3, [base], DEFAULT_OBJECT_FORMAT)
     file.write_sha()
     return buffer.getvalue()
 
@@ -194,9 +195,8 @@ def test_packs_stay_few_and_each_byte_is_copied_a_few_times_only(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied = 0
-    merge: Callable[..., Any] = packs.merge
 
-    def counted(bases: list[Path], target: Path) -> Any:
+    def counted(bases: Sequence[Path], target: Path) -> object:
         nonlocal copied
         copied += sum(base.with_suffix(".pack").stat().st_size for base in bases)
         return merge(bases, target)
@@ -253,7 +253,7 @@ def test_small_pack_that_stands_for_much_is_unpacked_by_another_process_within_l
     store: Path, monkeypatch: pytest.MonkeyPatch, git_is_there: bool
 ) -> None:
     if not git_is_there:
-        monkeypatch.setattr(indexing.shutil, "which", lambda _: None)
+        monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr(indexing, "index_pack", lambda _: pytest.fail("indexed in this process"))
     receive(store, [raw.bomb(20_000_000)], promisor=False)
     monkeypatch.setattr(indexing, "INDEX_MEMORY_BYTES", 60 << 20)
@@ -264,7 +264,7 @@ def test_small_pack_that_stands_for_much_is_unpacked_by_another_process_within_l
 
 def test_pack_that_takes_too_long_is_given_up(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexing, "LARGE_BYTES", 0)
-    monkeypatch.setattr(indexing.shutil, "which", lambda _: None)  # Python takes longer to start
+    monkeypatch.setattr(shutil, "which", lambda _: None)  # Python takes longer to start
     with pytest.raises(GarbledError, match=r"0.001 s are not enough for it; see `timeout`"):
         receive(store, [packed(b"one")], promisor=False, timeout_seconds=0.001)
     assert not list(store.glob("scratch-*"))

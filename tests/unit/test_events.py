@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientSession, UnixConnector, web
@@ -89,7 +90,7 @@ def run(tmp_path: Path, work: Callable[[Host], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-async def next_event(response: ClientResponse) -> dict[str, object]:
+async def next_event(response: ClientResponse) -> dict[str, Any]:
     """The next event; it has exactly two lines, and an empty one."""
     kind = (await response.content.readline()).decode()
     data = (await response.content.readline()).decode()
@@ -106,7 +107,7 @@ def test_an_event_has_its_time_its_subject_and_its_details(tmp_path: Path) -> No
         details = {"why": "zwei\nZeilen \N{SNOWFLAKE} \ud800", "number": 1, "none": None}
         host.events.gitopper_event(Event(kind="deployed", service="web", details=details))
         event = await next_event(response)
-        assert event["details"].pop("why").startswith("zwei\nZeilen \N{SNOWFLAKE}")  # type: ignore[attr-defined]
+        assert event["details"].pop("why").startswith("zwei\nZeilen \N{SNOWFLAKE}")
         assert event == {
             "time": "2026-01-02T03:04:05.678Z",
             "kind": "deployed",
@@ -165,7 +166,7 @@ def test_events_of_many_threads_all_arrive_each_thread_s_in_order(tmp_path: Path
         for thread in threads:
             thread.join()
         for number in range(5):
-            mine = [d["number"] for d in seen if d["thread"] == number]  # type: ignore[index]
+            mine = [d["number"] for d in seen if d["thread"] == number]
             assert mine == list(range(40))
 
     run(tmp_path, work)
@@ -240,7 +241,7 @@ def test_a_client_that_does_not_keep_up_is_dropped_and_the_others_get_everything
         slow = await stuck(host)
         for number in range(count):
             host.events.gitopper_event(Event(kind="poll", details={"number": number, "text": "x" * 4096}))
-            assert (await next_event(quick))["details"]["number"] == number  # type: ignore[index]
+            assert (await next_event(quick))["details"]["number"] == number
         assert await ended(slow)
 
     run(tmp_path, work)

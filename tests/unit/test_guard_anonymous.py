@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Mapping
 
@@ -10,6 +11,7 @@ import pytest
 from attrs import evolve
 
 from gitopperd.api import asker, guard
+from gitopperd.api.asker import facts
 from libgitopper import AuthRequest, Grant, Identity, Role
 from tests.support.guarded import READER, Client, Plugin, World, get, granted, run
 
@@ -84,7 +86,6 @@ def test_what_is_loopback(peer: str | None, local: bool) -> None:
 def test_from_another_host_nobody_is_anonymous_unless_the_config_says_so(
     anonymous: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = guard.facts
     monkeypatch.setattr(guard, "facts", lambda request: evolve(facts(request), peer="192.0.2.1"))
 
     async def test(client: Client) -> None:
@@ -95,7 +96,7 @@ def test_from_another_host_nobody_is_anonymous_unless_the_config_says_so(
 
 
 def test_this_host_goes_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asker.socket, "gethostname", lambda: "Web1.example.net")
+    monkeypatch.setattr(socket, "gethostname", lambda: "Web1.example.net")
     for host in ("web1", "WEB1.example.net:8000", "web1.example.net."):
         assert asker.local_trouble({"host": host}) is None
     assert "localhost" in (asker.local_trouble({"host": "web1.example.com"}) or "")

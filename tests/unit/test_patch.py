@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gitopper_plugins.dulwich import compare, patch, tree
-from gitopper_plugins.dulwich.objects import Objects
+from gitopper_plugins.dulwich.objects import Entry, Objects
 from gitopper_plugins.dulwich.store import SharedStore, View
 from gitopper_plugins.dulwich.ways import transport_for
 from libgitopper import (
@@ -225,7 +225,8 @@ def test_patch_reads_as_gits_own(repository: Repository, view: View) -> None:
         pair = [{name: tree[name]} if name in tree else {} for tree in (before, after)]
         web = [repository.tree(tree) for tree in pair]
         roots = [repository.tree({b"web": tree}) for tree in pair]
-        ours.append(view.patch(*(repository.content(web=oid) for oid in web), SERVICE).strip())
+        one, other = (repository.content(web=oid) for oid in web)
+        ours.append(view.patch(one, other, SERVICE).strip())
         shown = git(
             repository.path,
             "diff-tree",
@@ -298,7 +299,12 @@ def test_equal_subtrees_are_not_looked_into(
     trees = [repository.tree({b"big": unreadable, b"a": (FILE, data)}) for data in (b"1", b"2")]
     read: list[ObjectID] = []
     entries = Objects.entries
-    monkeypatch.setattr(Objects, "entries", lambda self, oid: read.append(oid) or entries(self, oid))
+
+    def noted(self: Objects, oid: ObjectID) -> list[Entry]:
+        read.append(oid)
+        return entries(self, oid)
+
+    monkeypatch.setattr(Objects, "entries", noted)
     assert len(view.changes(*(repository.content(web=oid) for oid in trees))) == 1
     assert read == [oid.encode() for oid in trees]
 

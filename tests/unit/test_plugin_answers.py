@@ -144,7 +144,8 @@ def test_what_was_to_be_shown_and_by_the_plugin_s_own_word_is_not_counts_as_not_
     hooks = answering("gitopper_mount", lambda: Published(release=shown))
     with pytest.raises(PublishError, match="was to show release r, and says that it shows"):
         hooks.publish(SERVICE, RELEASE)
-    assert answering("gitopper_mount", lambda: Published(release="r")).publish(SERVICE, RELEASE)
+    hooks = answering("gitopper_mount", lambda: Published(release="r"))
+    assert hooks.publish(SERVICE, RELEASE) == Published(release="r")
 
 
 # --- registering -------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from tests.support.simulatedhost import SimulatedHost
 
 
 def guarded(host: SimulatedHost, **more: Any) -> Service:
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "check": Check(commands=(("check",),)),
         "health": Health(unit=True, within_seconds=1.0),
         "verify": Verify(keyring=Path("/ring")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -56,13 +57,13 @@ class Host(RuleBasedStateMachine):
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="gitopper-machine-"))
         self.host = SimulatedHost(self.directory)
-        self.more: dict[str, object] = {}
+        self.more: dict[str, Any] = {}
         self.service: Service = self.host.service()
 
     @initialize(guarded=st.booleans(), drift=st.sampled_from(DriftPolicy))
     def start(self, guarded: bool, drift: DriftPolicy) -> None:
         self.more = {"drift": drift} | (GUARDS if guarded else {})
-        self.service = self.host.service(**self.more)  # type: ignore[arg-type]
+        self.service = self.host.service(**self.more)
         self.host.upstream.commit({"web/conf": "1", "webapp/conf": "1"})
 
     @rule(path=st.sampled_from(["web/conf", "webapp/conf", "else"]), text=TEXTS)
@@ -76,8 +77,8 @@ class Host(RuleBasedStateMachine):
 
     @rule(links=LINKS, publish=st.sampled_from(["simulated", "other"]), readonly=st.booleans())
     def change_settings(self, links: dict[str, str], publish: str, readonly: bool) -> None:
-        settings: dict[str, object] = {"publish": publish, "readonly": readonly} | self.more
-        self.service = self.host.service(links=links, **settings)  # type: ignore[arg-type]
+        settings: dict[str, Any] = {"publish": publish, "readonly": readonly} | self.more
+        self.service = self.host.service(links=links, **settings)
         self.host.restart()
 
     @rule(text=st.sampled_from(["edited", "edited again"]))

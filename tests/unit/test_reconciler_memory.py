@@ -25,7 +25,8 @@ CHECK, HEALTH = Check(commands=(("check",),)), Health(unit=True, within_seconds=
 
 
 def guarded(host: SimulatedHost, **more: Any) -> Service:
-    return host.service(**({"check": CHECK, "health": HEALTH} | more))
+    values: dict[str, Any] = {"check": CHECK, "health": HEALTH}
+    return host.service(**(values | more))
 
 
 def push(host: SimulatedHost, text: str) -> str:

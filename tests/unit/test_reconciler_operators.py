@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -193,8 +194,8 @@ class Pause:
         assert self.go.wait(PATIENCE_SECONDS)
 
 
-def in_thread(target: object, *args: object) -> threading.Thread:
-    thread = threading.Thread(target=target, args=args)  # type: ignore[arg-type]
+def in_thread(target: Callable[..., object], *args: object) -> threading.Thread:
+    thread = threading.Thread(target=target, args=args)
     thread.start()
     return thread
 

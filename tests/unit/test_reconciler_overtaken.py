@@ -48,7 +48,9 @@ def test_a_release_that_can_not_be_shown_any_more_gives_way_to_what_is_deployed(
     shutil.rmtree(attempt.release_path)
     host.reconciler.restore(web)
     assert host.read(web) == "1"
-    assert host.state.deployed("web").revision == first  # type: ignore[union-attr]
+    deployed = host.state.deployed("web")
+    assert deployed is not None
+    assert deployed.revision == first
 
 
 def test_a_release_that_is_to_be_taken_back_is_not_shown_again(host: SimulatedHost) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,11 +56,11 @@ def test_mappings_that_change_leave_no_stale_path(
     "change", [{"publish": "other"}, {"mount": True}, {"readonly": True}, {"user": "x"}]
 )
 def test_another_publisher_mount_directory_or_owner_is_published_anew(
-    host: SimulatedHost, change: dict[str, object]
+    host: SimulatedHost, change: dict[str, Any]
 ) -> None:
     host.deploy(host.service())
     change = {"mount": host.directory / "elsewhere"} if "mount" in change else change
-    changed = host.service(**change)  # type: ignore[arg-type]
+    changed = host.service(**change)
     outcome = host.pass_(changed)
     assert outcome.error is None
     assert outcome.plan is not None
@@ -94,10 +95,10 @@ def test_a_frozen_service_gets_its_new_mappings_at_its_old_revision(host: Simula
     ],
 )
 def test_a_failing_reload_after_new_settings_does_not_switch_back_and_forth(
-    host: SimulatedHost, after: dict[str, object]
+    host: SimulatedHost, after: dict[str, Any]
 ) -> None:
     host.deploy(host.service())
-    changed = host.service(**after)  # type: ignore[arg-type]
+    changed = host.service(**after)
     host.script.on("reload web", ReloadError("refused"))
     host.pass_(changed)
     shown = dict(host.mounts.shown)
@@ -133,12 +134,12 @@ def test_settings_that_change_twice_before_a_reload_succeeds_leave_no_stale_path
     ],
 )
 def test_a_service_keeps_its_files_when_they_can_not_be_shown_in_the_new_way(
-    host: SimulatedHost, after: dict[str, object]
+    host: SimulatedHost, after: dict[str, Any]
 ) -> None:
     web = host.service()
     host.deploy(web)
     before = host.shown(web)
-    changed = host.service(**after)  # type: ignore[arg-type]
+    changed = host.service(**after)
     # It refuses the new, and not the old when that is put back.
     host.script.on("publish web", _Once(PublishError("something is in the way")))
     outcome = host.pass_(changed)
@@ -207,10 +208,10 @@ class _Once:
     ],
 )
 def test_nothing_makes_way_for_what_is_known_to_be_impossible(
-    host: SimulatedHost, after: dict[str, object]
+    host: SimulatedHost, after: dict[str, Any]
 ) -> None:
     host.deploy(host.service())
-    changed = host.service(**after)  # type: ignore[arg-type]
+    changed = host.service(**after)
     host.mounts.foreseen.update(mapping.local for mapping in changed.mappings)
     for _ in range(3):
         assert isinstance(host.pass_(changed).error, PublishError)

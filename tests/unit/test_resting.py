@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from attrs import evolve
@@ -144,7 +144,7 @@ DRIFT = Drift(changes=(FileChange(path="web/conf", kind=ChangeKind.EDITED),))
 )
 def test_what_is_not_in_order_is_looked_at_after_each_poll(
     make: MakeBench,
-    more: dict[str, object],
+    more: dict[str, Any],
 ) -> None:
     bench = settled(make, "web")
     bench.outcomes["web"] = evolve(bench.outcomes["web"], **more)

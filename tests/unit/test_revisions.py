@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 from attrs import frozen
@@ -16,6 +17,7 @@ from libgitopper import (
     Service,
     Source,
     StateStore,
+    Store,
     UnknownRevision,
 )
 from libgitopper.revisions import find_revision
@@ -36,6 +38,10 @@ class SimulatedHistory:
         if not found:
             raise UnknownRevision(f"{prefix} is not in {branch}")
         return found[0]
+
+
+def history(*revisions: str) -> Store:
+    return cast("Store", SimulatedHistory(revisions))
 
 
 @pytest.fixture
@@ -69,17 +75,17 @@ def test_a_hash_is_found_in_the_history_or_among_what_is_kept(
     service: Service, state: StateStore, prefix: str, found: str
 ) -> None:
     with state:
-        assert find_revision(service, prefix, SimulatedHistory((OLD, NEW)), state) == found
+        assert find_revision(service, prefix, history(OLD, NEW), state) == found
 
 
 def test_one_in_the_history_and_one_that_is_kept_are_two(service: Service, state: StateStore) -> None:
     with state, pytest.raises(AmbiguousRevision, match=r"aaaa10000000, aaaa30000000; give more digits"):
-        find_revision(service, "aaaa", SimulatedHistory((OLD,)), state)
+        find_revision(service, "aaaa", history(OLD), state)
 
 
 def test_two_in_the_history_are_two_although_one_is_kept(service: Service, state: StateStore) -> None:
     with state, pytest.raises(AmbiguousRevision):
-        find_revision(service, "aaaa", SimulatedHistory((OLD, NEW)), state)
+        find_revision(service, "aaaa", history(OLD, NEW), state)
 
 
 def test_too_few_digits_name_nothing_that_is_kept(service: Service, state: StateStore) -> None:

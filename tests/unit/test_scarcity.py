@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import pytest
 from click.testing import CliRunner
@@ -18,7 +19,7 @@ from gitopper_plugins._channel import Deadline, dial
 from gitopperd.work import threads as threads_module
 from gitopperd.work.follower import Follower
 from gitopperd.work.threads import Threads
-from libgitopper import Credentials, Watch
+from libgitopper import Credentials, Reconciler, Watch
 
 NO_THREAD = "can't start new thread"
 
@@ -43,13 +44,17 @@ def scarce(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_work_waits_for_a_thread_and_is_done_once(
     scarce: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    done = []
+    done: list[int] = []
+
+    def note(number: int) -> int:
+        done.append(number)
+        return number
 
     async def work() -> list[int]:
         threads = Threads()
         scarce[0] = 3
         try:
-            answers = [await threads.work(lambda at=at: done.append(at) or at) for at in range(3)]
+            answers = [await threads.work(note, at) for at in range(3)]
             await asyncio.sleep(0.1)  # whatever stood in a queue, too, has been taken by now
             return answers
         finally:
@@ -80,7 +85,7 @@ def test_work_that_a_busy_thread_takes_later_needs_no_new_one(scarce: list[int])
 
 
 def test_who_stops_waiting_for_a_thread_has_nothing_done(scarce: list[int]) -> None:
-    done = []
+    done: list[int] = []
 
     async def work() -> None:
         threads = Threads()
@@ -136,12 +141,15 @@ def test_a_store_that_can_not_be_opened_is_told_and_does_not_end_the_daemon(
 
     watch = Watch(upstream="http://x", credentials=Credentials(), stores=Path("/x"), services=())
 
+    async def unheard(*_: object) -> None:
+        pytest.fail("nothing was polled")
+
     async def start() -> Follower:
         threads = Threads()
         follower = Follower(
-            watch=watch, reconciler=Broken(), threads=threads, on_poll=lambda *_: None,
+            watch=watch, reconciler=cast("Reconciler", Broken()), threads=threads, on_poll=unheard,
             rng=random.Random(1),
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
         await follower.open()
         threads.close(1)
         return follower

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from libgitopper import Deployed, Result, StateError, StateStore
+from libgitopper import Deploy, Deployed, Result, StateError, StateStore
 from libgitopper.state.history import KEPT_DEPLOYS, KEPT_DRIFTS
 from libgitopper.state.store import KEPT_RELEASES
 from tests.support.kept import CONTENT, DEPLOY, DEPLOYED, DRIFT, SERVICE, THEN, A, B
@@ -51,7 +51,8 @@ def test_a_deploy_and_drift_survive_to_be_opened_again(path: Path) -> None:
         assert store.deploys("web") == (DEPLOY,)
         assert list(store.deploys("web")[0].seconds) == ["verify", "checkout", "reload"], "in their order"
         assert store.drifts("web") == (DRIFT,)
-        assert store.deploys("webapp") == store.drifts("webapp") == ()
+        assert store.deploys("webapp") == ()
+        assert store.drifts("webapp") == ()
 
 
 def test_tries_and_patches_come_back_with_all_that_is_known_of_them(store: StateStore) -> None:
@@ -103,9 +104,9 @@ def test_tries_that_fail_in_the_same_way_are_one_with_their_number(store: StateS
         pytest.param(DONE, id="success"),
     ],
 )
-def test_what_differs_is_an_entry_of_its_own(store: StateStore, other: object) -> None:
+def test_what_differs_is_an_entry_of_its_own(store: StateStore, other: Deploy) -> None:
     store.add_deploy(DEPLOY)
-    store.add_deploy(other)  # type: ignore[arg-type]
+    store.add_deploy(other)
     store.add_deploy(DEPLOY)
     assert store.deploys("web") == (DEPLOY, other, DEPLOY)
 

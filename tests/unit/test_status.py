@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -58,9 +59,9 @@ def deployed(revision: str, note: str = "") -> Deployed:
     )
 
 
-def shown(**changes: object) -> tuple[State, str]:
+def shown(**changes: Any) -> tuple[State, str]:
     """By default: a service that is well."""
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "intent": TRACK,
         "deployed": deployed(A),
         "tip": A,
@@ -68,7 +69,7 @@ def shown(**changes: object) -> tuple[State, str]:
         "branch": "main",
         "error": None,
     }
-    return derive(**(values | changes))  # type: ignore[arg-type]
+    return derive(**(values | changes))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,7 @@ WELL = {"intent": TRACK, "deployed": deployed(A), "tip": A, "source": GOOD, "bra
 @example(situation=WELL | {"source": SourceHealth(polled=True, error="")})
 @example(situation=WELL | {"error": StepError("")})
 @example(situation=WELL | {"deployed": deployed(A, "two\nlines \x1b[31m")})
-def test_whatever_happens_there_is_a_state_and_ok_is_never_a_guess(situation: dict[str, object]) -> None:
+def test_whatever_happens_there_is_a_state_and_ok_is_never_a_guess(situation: dict[str, Any]) -> None:
     state, info = shown(**situation)
     assert isinstance(state, State)
     assert info == " ".join(info.split()), "one line, no runs of white space"
@@ -236,7 +237,7 @@ def test_whatever_happens_there_is_a_state_and_ok_is_never_a_guess(situation: di
         assert source.error is None
         assert isinstance(there, Deployed)
         assert there.revision == situation["tip"]
-        assert situation["intent"].kind is IntentKind.TRACK  # type: ignore[attr-defined]
+        assert situation["intent"].kind is IntentKind.TRACK
     elif state is not State.FREEZE:
         assert info, "a state that is not well says why"
     if state is State.FREEZE:

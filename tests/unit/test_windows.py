@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import zoneinfo
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
+from operator import ne
 from pathlib import Path
 
 import pytest
@@ -87,7 +89,7 @@ def _without_zones(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("_without_zones")
 def test_a_host_without_time_zone_data_knows_utc_and_is_told_what_to_install() -> None:
     try:
-        import tzdata  # noqa: F401
+        importlib.import_module("tzdata")
     except ImportError:
         with pytest.raises(
             ValueError, match=r"no time zone data; install the package tzdata, or write .*UTC"
@@ -243,7 +245,7 @@ def any_windows(draw: st.DrawFn, zone: str) -> tuple[Window, ...]:
     windows = []
     for _ in range(draw(st.integers(1, 2))):
         start = draw(minute)
-        end = draw(minute.filter(lambda end, start=start: end != start))
+        end = draw(minute.filter(partial(ne, start)))
         days = draw(st.frozensets(st.integers(0, 6), min_size=1))
         windows.append(Window(text="", days=days, start_minute=start, end_minute=end, zone=zone))
     return tuple(windows)
