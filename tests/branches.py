@@ -74,8 +74,8 @@ def measured() -> dict[str, Share]:
     include = ",".join(f"*/{package}/*" for package in PACKAGES)
     with tempfile.TemporaryDirectory() as directory:
         target = Path(directory, "report.json")
-        argv = [sys.executable, "-m", "coverage", "json", "--quiet", f"--include={include}", "-o", target]
-        if subprocess.run(argv, check=False).returncode:
+        report = [sys.executable, "-m", "coverage", "json", "--quiet", f"--include={include}"]
+        if subprocess.run([*report, "-o", target], check=False).returncode:
             raise SystemExit(
                 "coverage has nothing to tell of these packages: run the tests with --cov first"
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import io
 import json
 import shutil
 import socket
@@ -110,7 +111,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         ) as backend:  # fmt: skip
             assert backend.stdin is not None
-            assert backend.stdout is not None
+            assert isinstance(backend.stdout, io.BufferedReader)
             with contextlib.suppress(BrokenPipeError):
                 backend.stdin.write(body)
                 backend.stdin.close()
@@ -126,7 +127,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            while data := backend.stdout.read1(CHUNK_BYTES):  # type: ignore[attr-defined] # it is buffered
+            while data := backend.stdout.read1(CHUNK_BYTES):
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
             self.wfile.write(b"0\r\n\r\n")
 

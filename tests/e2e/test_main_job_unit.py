@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from subprocess import PIPE
 
 import pytest
@@ -159,6 +160,9 @@ def test_a_stop_during_a_reload_waits_a_little_and_the_next_start_reloads_again(
 def test_kills_at_any_moment_of_a_deploy_leave_whole_releases_and_are_made_good(
     host: Host, server: GitServer
 ) -> None:
+    def another_than(pid: str) -> bool:
+        return host.box.property("gitopperd", "MainPID") not in {pid, "0"}
+
     drop_in(host, AT_ONCE)
     readers, commit = host.readers(*DIRECTORIES), ""
     for number in range(KILLS):
@@ -172,10 +176,7 @@ def test_kills_at_any_moment_of_a_deploy_leave_whole_releases_and_are_made_good(
             host.ask("POST", "/do/pull/steady")
             time.sleep(number * 0.005)
             assert killer.communicate(b"go\n")[0] == b"done\n"
-        host.wait_until(
-            lambda pid=pid: host.box.property("gitopperd", "MainPID") not in {pid, "0"},  # type: ignore[misc]
-            lambda: "systemd does not start it again",
-        )
+        host.wait_until(partial(another_than, pid), lambda: "systemd does not start it again")
     host.wait_for("steady", "OK", commit)
     for found in readers.stop():
         assert found.faults == ()

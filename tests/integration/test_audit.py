@@ -31,7 +31,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 def newest(daemon: Daemon, query: str = "") -> dict[str, object]:
-    return daemon.get(f"/audit?limit=1{query}")["audit"][0]
+    entry: dict[str, object] = daemon.get(f"/audit?limit=1{query}")["audit"][0]
+    return entry
 
 
 def test_an_operation_is_told_with_all_that_is_known_of_it(daemon: Daemon) -> None:

@@ -51,7 +51,8 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_a_run_prints_a_table_and_writes_what_a_later_one_compares_with(
     bench: Bench, tmp_path: Path
 ) -> None:
-    first, options = tmp_path / "first.json", ["--tiny", "--cache", bench.cache]
+    options: list[str | Path] = ["--tiny", "--cache", bench.cache]
+    first = tmp_path / "first.json"
     done = run(*options, "--json", first, "spread")
     assert done.returncode == 0, done.stderr
     assert "NOT the sizes that the targets are for" in done.stdout

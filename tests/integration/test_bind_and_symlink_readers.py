@@ -22,6 +22,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,7 +133,7 @@ def publish_under_readers(
         assert told["numbers"] > swaps / 20
 
 
-def _started(reader: Reader) -> Callable[[], dict[str, object]]:
+def _started(reader: Reader) -> Callable[[], dict[str, Any]]:
     reading, report = os.pipe()
 
     def body() -> None:
@@ -143,13 +144,13 @@ def _started(reader: Reader) -> Callable[[], dict[str, object]]:
     os.close(report)
     first = os.read(reading, 1)
 
-    def stop() -> dict[str, object]:
+    def stop() -> dict[str, Any]:
         os.kill(child, signal.SIGTERM)
         with os.fdopen(reading, "rb") as pipe:
             told = pipe.read()
         os.waitpid(child, 0)
         assert first, "a reader ended before its first round was done"
-        answer: dict[str, object] = json.loads(told)
+        answer: dict[str, Any] = json.loads(told)
         return answer
 
     return stop
@@ -191,7 +192,7 @@ def test_the_readers_would_notice(tmp_path: Path) -> None:
     mount_tmpfs(tmp_path)
     stage = Stage(root=tmp_path, publish="bind")
 
-    def torn(tree: int, target: Path) -> None:
+    def torn(tree: int, target: str | os.PathLike[str]) -> None:
         mountapi.detach(target)
         mountapi.attach(tree, target)
         above = mountapi.clone(target, readonly=False)  # for the publisher to remove

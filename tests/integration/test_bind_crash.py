@@ -52,7 +52,7 @@ def kernel(way: str, stage: Stage) -> None:
         mountapi.attach_beneath = _unknown
 
 
-def _unknown(tree: int, target: Path) -> None:
+def _unknown(tree: int, target: str | os.PathLike[str]) -> None:
     raise OSError(errno.EINVAL, "Invalid argument", str(target))
 
 
@@ -73,9 +73,8 @@ def kill_at(moment: int) -> None:
 
     for name in CALLS:
         setattr(mountapi, name, counted(getattr(mountapi, name)))
-    for name in ("symlink_to", "replace"):
-        setattr(Path, name, counted(getattr(Path, name)))
-    _placement.fsync = counted(_placement.fsync)
+    for owner, name in ((Path, "symlink_to"), (Path, "replace"), (_placement, "fsync")):
+        setattr(owner, name, counted(getattr(owner, name)))
 
 
 @pytest.mark.parametrize("then", ["the same", "another", "the former"])
@@ -262,9 +261,9 @@ def test_a_hidden_release_that_is_gone_is_never_uncovered(hooks: Hooks, stage: S
     seen = []
     working = mountapi.detach
 
-    def watched(target: Path) -> None:
+    def watched(target: str | os.PathLike[str]) -> None:
         working(target)
-        seen.append((target / "a").read_text())
+        seen.append(Path(target, "a").read_text())
 
     mountapi.detach = watched
     assert hooks.publish(service, three).release == three.id

@@ -208,7 +208,6 @@ def test_services_share_the_store_and_the_credentials_of_the_configuration(
     site: Site, boot: Booted
 ) -> None:
     """The same mount, and so one store: one poll serves both."""
-    assert site.server is not None
     text = config(site, "web").replace(f"{site.home}/mount", f"{site.home}/boot")
     first = commit(site, text, **{"web/etc/conf": "1"})
     site.server.credentials = f"gitops:{SECRET}"
@@ -226,7 +225,6 @@ def test_services_share_the_store_and_the_credentials_of_the_configuration(
 def test_a_secret_comes_by_the_environment_and_goes_nowhere(
     site: Site, boot: Booted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert site.server is not None
     text = config(
         site, 'web: command = ["sh", "-c", "env > {home}/environment"]'.replace("{home}", str(site.home))
     )

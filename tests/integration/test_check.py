@@ -290,7 +290,7 @@ class TestWithoutView(Cases):
 def test_root_has_a_private_view_or_no_check(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = Report(how=Report.REFUSED, reason="Operation not permitted")
     monkeypatch.setattr(plugin, "_carry_out", lambda *_, private: (report, "") if private else None)
-    monkeypatch.setattr(plugin.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     site, release = mapped(place)
     error = refusal(site.request(release, ("true",)))
     assert "Operation not permitted" in str(error)

@@ -16,7 +16,7 @@ import pytest
 from attrs import evolve
 
 from gitopper_plugins.dulwich import DulwichPlugin
-from libgitopper import Hooks
+from libgitopper import Hooks, Store
 from libgitopper.testing.git import Stage
 from tests.support.upstream import Upstream, git, import_history
 
@@ -98,10 +98,12 @@ def test_kill_at_every_step_of_the_first_fetch(stage: Stage) -> None:
 
 
 def test_kill_at_every_step_of_a_later_fetch_with_a_merge_of_packs(stage: Stage) -> None:
+    store: Store | None = None
     with fresh(stage) as here:
         for commit in import_history(stage.upstream, 8, branch="later"):
             git(stage.upstream.path, "update-ref", "refs/heads/main", commit)
             store = here.fetch()
+    assert store is not None
     merges = 0
 
     def fetch() -> None:

@@ -207,7 +207,7 @@ def test_overlapping_mappings_share_what_they_share(stage: Stage) -> None:
 def test_advance_over_many_commits_costs_no_request_and_keeps_status_clean(stage: Stage) -> None:
     stage.upstream.commit({"web/a": "1", "web/sub/b": "1", "conf/deep/x": "1"})
     service = stage.service("web/sub", "conf/deep")
-    first = stage.checkout(service)
+    first = release = stage.checkout(service)
     for change in ({"web/a": "2"}, {"conf/y": "1"}, {"new/z": "1"}, {"web/a": None}):
         tip = stage.upstream.commit(change)
         release = stage.checkout(service)

@@ -158,10 +158,10 @@ def test_tree_that_is_too_deep(stage: Stage) -> None:
 def tree_in_bulk(stage: Stage, below: str) -> str:
     """One more level, without starting git each time."""
     from dulwich.object_store import DiskObjectStore
-    from dulwich.objects import Tree
+    from dulwich.objects import ObjectID, Tree
 
     level = Tree()
-    level.add(b"d", 0o040000, below.encode())  # type: ignore[arg-type]
+    level.add(b"d", 0o040000, ObjectID(below.encode()))
     store = DiskObjectStore(stage.upstream.path / "objects")
     store.add_object(level)
     store.close()

@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -175,8 +176,8 @@ def test_owner_who_swaps_a_file_for_a_fifo_in_the_last_moment_holds_nobody_up(
     release = forgotten(stage, service)
     file, stat = release.path / "web/index", os.stat
 
-    def swap(path: object, **how: object) -> os.stat_result:
-        found = stat(path, **how)  # type: ignore[arg-type]
+    def swap(path: Any, **how: Any) -> os.stat_result:
+        found = stat(path, **how)
         if path == "index" and file.is_file():
             file.unlink()
             os.mkfifo(file)

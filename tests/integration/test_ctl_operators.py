@@ -14,8 +14,10 @@ __all__ = ["daemon"]  # fixtures
 
 
 def test_an_audit_is_a_table_newest_first(daemon: Daemons) -> None:
+    refused: dict[str, object]
     refused = {"time": "2026-03-01T10:00:00Z", "who": "", "action": "freeze", "service": "web"}
     refused |= {"origin": "192.0.2.7", "status": 401, "reason": "nobody"}
+    begun: dict[str, object]
     begun = {"time": "2026-03-01T09:00:00Z", "who": "token:ci", "action": "reload-config", "service": None}
     begun |= {"origin": "192.0.2.8", "status": 0, "reason": ""}
     entries = [refused, begun]

@@ -43,7 +43,7 @@ STATE = {
     "upstream": None,
     "details": {"before": "OK", "after": "BROKEN", "info": "\x1b[31mboom"},
 }
-POLL = {
+POLL: dict[str, Any] = {
     "time": "2026-03-01T09:14:54Z",
     "kind": "poll",
     "service": None,

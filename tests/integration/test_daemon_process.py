@@ -187,12 +187,12 @@ def test_a_config_with_mistakes_is_told_and_nothing_happens(site: Site) -> None:
 def test_check_tells_what_is_wrong_or_what_this_host_would_run(site: Site) -> None:
     site.configure("web")
     named = ["-c", str(site.daemon.config)]
-    for words in (["check", *named], [*named, "check"]):
-        check = [str(BIN / "gitopperd"), *words]
+    checks = [[str(BIN / "gitopperd"), *words] for words in (["check", *named], [*named, "check"])]
+    for check in checks:
         done = subprocess.run(check, capture_output=True, text=True, check=True)
         assert "services of this host: web" in done.stdout
     site.daemon.config.write_text("[globl]\n")
-    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    done = subprocess.run(checks[-1], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "[global]" in done.stderr
 

@@ -60,22 +60,26 @@ def listening(path: Path) -> None:
             os.chdir(former)
 
 
+def edit_and_allow(web: Path) -> None:
+    (web / "a").write_text("x")
+    (web / "a").chmod(0o755)
+
+
+def add_deep(web: Path) -> None:
+    (web / "x/y").mkdir(parents=True)
+    (web / "x/y/z").write_text("1")
+
+
 CASES: dict[str, tuple[Callable[[Path], object], list[tuple[str, str, str]]]] = {
     "edited": (lambda web: (web / "a").write_text("1\nx\n3\n"), [("web/a", "edited", "")]),
     "edited to nothing": (lambda web: (web / "a").write_text(""), [("web/a", "edited", "")]),
     "binary edited": (lambda web: (web / "sub/b").write_bytes(b"\0other"), [("web/sub/b", "edited", "")]),
-    "edited and bits": (
-        lambda web: ((web / "a").write_text("x"), (web / "a").chmod(0o755)),
-        [("web/a", "edited", "mode 0755 instead of 0644")],
-    ),
+    "edited and bits": (edit_and_allow, [("web/a", "edited", "mode 0755 instead of 0644")]),
     "added": (lambda web: (web / "new").write_text("1"), [("web/new", "added", "")]),
     "added empty": (lambda web: (web / "new").touch(0o644), [("web/new", "added", "")]),
     "added program": (lambda web: (web / "new").touch(0o755), [("web/new", "added", "")]),
     "added symlink": (lambda web: (web / "new").symlink_to("/etc/passwd"), [("web/new", "added", "")]),
-    "added deep": (
-        lambda web: ((web / "x/y").mkdir(parents=True), (web / "x/y/z").write_text("1")),
-        [("web/x/y/z", "added", "")],
-    ),
+    "added deep": (add_deep, [("web/x/y/z", "added", "")]),
     "added empty directories": (lambda web: (web / "x/y").mkdir(parents=True), []),
     "removed": (lambda web: (web / "a").unlink(), [("web/a", "removed", "")]),
     "directory removed": (lambda web: shutil.rmtree(web / "sub"), [("web/sub/b", "removed", "")]),

@@ -193,13 +193,14 @@ def test_file_descriptors_and_packs_stay_few_over_300_fetches_and_git_stays_cont
     plugin: DulwichPlugin, server: HttpServer, stores: Path, upstream: Upstream
 ) -> None:
     commits = import_history(upstream, 300, branch="later", files=7)
-    descriptors = []
+    descriptors, store = [], None
     for number, commit in enumerate(commits):
         git(upstream.path, "update-ref", "refs/heads/main", commit)
         store = fetch(plugin, server, stores)
         assert store.moved
         if number % 10 == 0:
             descriptors.append(len(list(Path("/proc/self/fd").iterdir())))
+    assert store is not None
     packs = list((store.path / "objects" / "pack").glob("*.pack"))
     assert len(packs) < 20
     assert max(descriptors[15:]) - descriptors[0] < 60

@@ -15,6 +15,7 @@ import pytest
 from attrs import evolve
 
 from gitopper_plugins.dulwich import DulwichPlugin
+from gitopper_plugins.dulwich.store import View
 from libgitopper import CheckoutError, Hooks, SourceError, UnknownRevision
 from libgitopper.testing.git import Stage
 from tests.support.upstream import Upstream, git, import_history
@@ -160,9 +161,9 @@ for _ in range(10):
         "error",
         "-c",
         program,
-        stage.upstream.path,
-        stage.upstream.work,
-        stage.root,
+        str(stage.upstream.path),
+        str(stage.upstream.work),
+        str(stage.root),
     ]
     processes = [
         subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path.cwd())
@@ -254,6 +255,7 @@ def test_a_want_of_descriptors_is_no_damage(stage: Stage) -> None:
     import_history(stage.upstream, 30)
     store = stage.fetch()
     packs = set((store.path / "objects/pack").glob("*.pack"))
+    assert isinstance(store, View)
     refs = store.shared.refs()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     failed = 0

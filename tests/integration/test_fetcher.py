@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gitopper_plugins.dulwich import indexing, readers
+from gitopper_plugins.dulwich import indexing
 from libgitopper import AuthError, Credentials, Limits, SourceError
 from tests.support import rawpack as raw
 from tests.support.fetching import ACCOUNT, Client, client, follow
@@ -89,7 +89,7 @@ def test_ssh_with_a_key_that_only_root_can_read_and_roots_known_hosts(
     (home / ".ssh" / "known_hosts").write_text((tmp_path / "ssh" / "known_hosts").read_text())
     root = pwd.getpwuid(0)
     entry = pwd.struct_passwd((*root[:5], str(home), root[6]))
-    monkeypatch.setattr(readers.pwd, "getpwuid", lambda _: entry)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: entry)
     client.credentials = Credentials(ssh_key=ssh.key)
     follow(client, upstream, ssh.url(upstream.path))
     (pid,) = client.pids()

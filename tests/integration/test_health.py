@@ -142,11 +142,11 @@ def test_it_is_watched_until_the_server_is_ready(serve: Serve) -> None:
     )
     asked = request(wanted)
     watch = HealthWatch(hooks=hooks)
-    answers = watch.run(
+    judged = watch.run(
         asked.service, asked.release, since=asked.since, since_monotonic=asked.since_monotonic,
         still=lambda: True,
     )  # fmt: skip
-    assert answers == (Accepted(judged=("health",)),)
+    assert judged == (Accepted(judged=("health",)),)
 
 
 def test_a_server_that_never_gets_ready_is_given_up_in_time(serve: Serve) -> None:

@@ -6,6 +6,8 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -57,12 +59,12 @@ def test_a_full_backlog_ends_at_the_deadline() -> None:
 
 def test_a_resolver_that_hangs_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
-    real = socket.getaddrinfo
+    real: Callable[..., object] = socket.getaddrinfo
 
-    def slow(host: str, *args: object, flags: int = 0, **more: object) -> object:
+    def slow(host: str, *args: Any, flags: int = 0, **more: Any) -> object:
         if not flags:
             over.wait(10)
-        return real(host, *args, flags=flags, **more)  # type: ignore[call-overload]
+        return real(host, *args, flags=flags, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     try:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -75,7 +76,7 @@ def honest_clients_are_answered(served: Served) -> None:
 
     The bound is for a busy machine; who is shut out waits without end.
     """
-    for connect in (lambda: served.connect(source="127.0.0.9"), served.connect_unix):
+    for connect in (partial(served.connect, source="127.0.0.9"), served.connect_unix):
         started = time.monotonic()
         assert served.get(sock=connect())[0] == 200
         assert time.monotonic() - started < 10

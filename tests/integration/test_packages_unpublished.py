@@ -189,8 +189,9 @@ def inside(
             os._exit(code)
 
         code = os.waitstatus_to_exitcode(os.waitpid(fork(child), 0)[1])
-        told = [file.seek(0) or file.read().decode() for file in (out, err)]
-    return subprocess.CompletedProcess(argv, code, *told)
+        for file in (out, err):
+            file.seek(0)
+        return subprocess.CompletedProcess(argv, code, out.read().decode(), err.read().decode())
 
 
 @in_mount_namespace

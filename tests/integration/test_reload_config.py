@@ -231,7 +231,6 @@ def test_credentials_that_changed_are_used_from_then_on(site: Site) -> None:
     first = site.commit()
     secret = site.home / "secret"
     secret.write_text("user:new")
-    assert site.server is not None
     site.server.credentials = "user:old"
     site.configure("web", url=site.server.url(userinfo="user:old"), interval=UNHURRIED)
     with site.daemon as daemon:

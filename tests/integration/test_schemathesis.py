@@ -216,7 +216,7 @@ def test_no_request_gets_a_5xx_or_an_answer_outside_the_description(
 
 def with_examples(document: dict[str, Any], examples: dict[str, str]) -> dict[str, Any]:
     """Return a copy in which parameters have examples that mean something to this daemon."""
-    copy = json.loads(json.dumps(document))
+    copy: dict[str, Any] = json.loads(json.dumps(document))
     for operations in copy["paths"].values():
         for operation in operations.values():
             for parameter in operation["parameters"]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -199,21 +201,22 @@ def _kill_after(steps: int) -> None:
     """Make this process end, without any clean-up, after so many changes of links, before or after one."""
     left = [steps]
 
-    def counted(function: object) -> object:
-        def wrapper(*args: object, **kwargs: object) -> object:
-            for moment in ("before", "after"):
-                if moment == "after":
-                    result = function(*args, **kwargs)  # type: ignore[operator]
-                if left[0] == 0:
-                    os._exit(9)
-                left[0] -= 1
+    def moment() -> None:
+        if left[0] == 0:
+            os._exit(9)
+        left[0] -= 1
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            moment()
+            result = function(*args, **kwargs)
+            moment()
             return result
 
         return wrapper
 
-    for name in ("replace", "symlink_to"):
-        setattr(Path, name, counted(getattr(Path, name)))
-    _placement.fsync = counted(_placement.fsync)  # type: ignore[assignment]
+    for owner, name in ((Path, "replace"), (Path, "symlink_to"), (_placement, "fsync")):
+        setattr(owner, name, counted(getattr(owner, name)))
 
 
 def test_a_service_named_like_a_prefix_keeps_its_links(hooks: Hooks, stage: Stage) -> None:

@@ -55,6 +55,7 @@ def live(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Pair
 def served(tmp_path_factory: pytest.TempPathFactory, live: Pair, authority: Authority) -> Iterator[Served]:
     api = Api(certificate=live.certificate, key=live.key, client_ca=authority.certificate)
     with serve(tmp_path_factory.mktemp("listener"), api=api, limits=QUICK) as made:
+        assert made.listener.tls is not None
         made.listener.tls._look_seconds = 0.02
         yield made
 
@@ -113,7 +114,7 @@ def test_a_clients_certificate_is_seen(served: Served, authority: Authority) -> 
     done = curl(served, "--cacert", authority.certificate, *presenting(alice))
     assert '"subject": "CN=alice,O=Example"' in done.stdout
     assert '"names": ["email:alice@example.net"]' in done.stdout
-    argv = ["openssl", "x509", "-in", alice.certificate, "-noout", "-fingerprint", "-sha256"]
+    argv = ["openssl", "x509", "-in", str(alice.certificate), "-noout", "-fingerprint", "-sha256"]
     told = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     assert told.strip().partition("=")[2].replace(":", "").lower() in done.stdout
 
@@ -251,14 +252,17 @@ def test_the_certificate_changes_under_load_without_one_failed_request(
     rotations = 0
 
     def client(*, fresh: bool) -> tuple[int, set[bytes]]:
-        connection, count, seen = None, 0, set()
+        seen: set[bytes] = set()
+        connection, count = None, 0
         while time.monotonic() < end:
             if connection is None:
                 connection = http.client.HTTPSConnection(
                     "localhost", served.port, context=context, timeout=10
                 )
                 connection.connect()
-                seen.add(connection.sock.getpeercert(binary_form=True))
+                certificate = connection.sock.getpeercert(binary_form=True)
+                assert certificate
+                seen.add(certificate)
             connection.request("GET", "/hello")
             assert connection.getresponse().read() == b'{"hello": "world"}\n'
             count += 1
@@ -310,6 +314,8 @@ def test_without_a_certificate_nobody_is_answered_until_there_is_one(
             assert sock.recv(1) == b""
         assert served.get(sock=served.connect_unix())[0] == 200
         authority.issue("late server").copy_to(pair)
-        served.loop.call_soon_threadsafe(served.listener.tls.look)
-        wait_until(lambda: served.listener.tls.context is not None, "not taken")
+        tls = served.listener.tls
+        assert tls is not None
+        served.loop.call_soon_threadsafe(tls.look)
+        wait_until(lambda: tls.context is not None, "not taken")
         assert served.get(tls=trusting(authority))[0] == 200

@@ -96,20 +96,20 @@ def serving(home: Path) -> Iterator[Serving]:
 def test_tips_and_packs_come_over_a_conversation(
     serving: Serving, upstream: Upstream, server: HttpServer, tmp_path: Path
 ) -> None:
-    before = git(upstream.path, "rev-parse", "main").encode()
-    tip = upstream.commit({"web/index": "2"}).encode()
+    before = ObjectID(git(upstream.path, "rev-parse", "main").encode())
+    tip = ObjectID(upstream.commit({"web/index": "2"}).encode())
     with serving.exchange(server.url()) as exchange:
         offer = exchange.offer({"main", "absent"}, {})
         assert offer.tips == {"main": tip}
         whole = b"".join(exchange.pack([tip], Haves()))
         # The near one is of another history: so some from further back are asked for.
-        far: list[bytes] = []
+        far: list[ObjectID] = []
 
-        def asked() -> list[bytes]:
+        def asked() -> list[ObjectID]:
             far.append(before)
             return far
 
-        haves = Haves(near=(b"1" * 40,), far=asked)  # type: ignore[arg-type]
+        haves = Haves(near=(ObjectID(b"1" * 40),), far=asked)
         rest = b"".join(exchange.pack([tip], haves))
     assert far == [before]
     assert whole.startswith(b"PACK")

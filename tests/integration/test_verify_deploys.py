@@ -48,11 +48,11 @@ class Site:
 
     def written(self) -> object:
         """All that a deploy writes: files with their times, and the state."""
-        files = {}
+        files: dict[Path, os.stat_result] = {}
         for directory in (self.top / "mount", self.top / "etc", self.top / "stores"):
             for above, _, names in os.walk(directory):
                 if "objects" not in Path(above).parts:
-                    files |= {path: path.lstat() for name in names if (path := Path(above, name))}
+                    files |= {path: path.lstat() for path in (Path(above, name) for name in names)}
         # What a fetch brings is no deploy: the tips, and when they were looked at.
         of_fetch = ("packed-refs", "FETCH_HEAD", "main", "lock")
         shown = {p: (s.st_mtime_ns, s.st_ino) for p, s in files.items() if p.name not in of_fetch}

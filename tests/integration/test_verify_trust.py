@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import frozen
@@ -62,9 +63,9 @@ def judge_of(host: VerifyingHost) -> Signatures:
     return next(p for p in host.stage.hooks.manager.get_plugins() if isinstance(p, Signatures))
 
 
-def retryable(host: VerifyingHost, **more: object) -> str:
+def retryable(host: VerifyingHost, **more: Any) -> str:
     with pytest.raises(VerifyError) as refused:
-        host.ask(**more)  # type: ignore[arg-type]
+        host.ask(**more)
     assert refused.value.retryable
     assert "\n" not in str(refused.value)
     return str(refused.value)

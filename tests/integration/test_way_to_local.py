@@ -172,11 +172,9 @@ def test_what_is_swapped_after_the_look_is_too_late(hooks: Hooks, publish: str, 
         swap(here.conf, here.etc)
 
     release = here.release("one")
-    if publish == "bind":
-        name = "attach_beneath" if generation == "next" else "attach"
-        setattr(mountapi, name, before_first(getattr(mountapi, name), act))
-    else:
-        Path.symlink_to = before_first(Path.symlink_to, act)
+    bound = "attach_beneath" if generation == "next" else "attach"
+    owner, name = (mountapi, bound) if publish == "bind" else (Path, "symlink_to")
+    setattr(owner, name, before_first(getattr(owner, name), act))
     with pytest.raises(PublishError, match="was published, but then"):
         hooks.publish(here.service, release)
     assert contents(here.etc) == PRECIOUS
@@ -214,10 +212,14 @@ def test_a_directory_that_is_not_open_to_all_stays_so(hooks: Hooks, publish: str
     (closed / "secret").touch()
     mkdir = os.mkdir
 
+    def move() -> None:
+        here.conf.rmdir()
+        closed.rename(here.conf)
+
     def watched(path: Any, *args: Any, **kwargs: Any) -> None:
         mkdir(path, *args, **kwargs)
         if path == "conf":
-            assert as_the_user(lambda: (here.conf.rmdir(), closed.rename(here.conf))) == 0
+            assert as_the_user(move) == 0
 
     os.mkdir = watched
     hooks.publish(here.service, here.release("one"))

@@ -162,6 +162,7 @@ def test_a_large_payload_is_taken_and_a_larger_one_refused(site: Site) -> None:
     site.commit(text="one")
     listen(site, "github")
     with site.daemon as daemon:
+        answer = ""
         for size, status in ((1024 * 1024, 202), (1024 * 1024 + 1, 413)):
             body = b'{"zen": "' + b"x" * (size - 11) + b'"}'
             got, answer = curl(site, "github", body, signed("github", body))

@@ -180,7 +180,8 @@ class _Supervisor:
         """Answer calls until nobody is left who could make one."""
         visitor = threading.Thread(target=visit or (lambda _: None), args=[self.held])
         visitor.start()
-        poll, left = select.poll(), ()
+        left: tuple[str, ...] = ()
+        poll = select.poll()
         poll.register(self.listener, select.POLLIN)
         patience_ends = float("inf")
         while True:

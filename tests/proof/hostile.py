@@ -12,7 +12,7 @@ from functools import partial
 
 from tests.proof.hostilecases import groups, try_all
 from tests.proof.hostilefuzz import fuzz, kept
-from tests.proof.hostileground import READERS, ground
+from tests.proof.hostileground import READERS, Trial, ground
 from tests.proof.hostilelinks import try_links
 from tests.proof.hostilememory import weigh_all
 from tests.proof.hostilespellings import compare_spellings
@@ -67,6 +67,6 @@ def by(name: str, reader: str | None) -> str:
     return f"{name}, read by {reader}" if reader else name
 
 
-def _on_ground(name: str, cases: Iterable[object], reader: str | None) -> Row:
+def _on_ground(name: str, cases: Iterable[Trial], reader: str | None) -> Row:
     with ground(reader=reader) as here:
-        return try_all(name, here, cases)  # type: ignore[arg-type]
+        return try_all(name, here, cases)

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
@@ -85,9 +85,9 @@ class Repository:
         """Add a directory."""
         return self.add(raw.TREE, raw.tree(*entries))
 
-    def commit(self, root: str, **parts: bytes) -> str:
+    def commit(self, root: str, **parts: Any) -> str:
         """Add a commit."""
-        return self.add(raw.COMMIT, raw.commit(root, **parts))  # type: ignore[arg-type]
+        return self.add(raw.COMMIT, raw.commit(root, **parts))
 
     def of_web(self, web: str, *beside: tuple[str, bytes, str]) -> str:
         """Add a commit whose directory ``web`` is the tree `web`."""
@@ -103,7 +103,9 @@ class Repository:
 class Trial(Protocol):
     """Something hostile that is tried."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What is told of it in the table."""
 
     def on(self, here: Ground) -> None:
         """Try it.

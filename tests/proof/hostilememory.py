@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 from attrs import frozen
 
@@ -64,7 +65,7 @@ def measure(trial: Trial, reader: str | None = None) -> Taken:
             process.stdin.write(b"good\n")
             process.stdin.flush()
             process.stdout.readline()
-            trial.on(_Served(served))  # type: ignore[arg-type]
+            trial.on(cast("Ground", _Served(served)))
             out, _ = process.communicate(b"hostile\n", timeout=120)
         return Taken(**json.loads(out))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from attrs import frozen
 
@@ -65,7 +66,7 @@ def pack_cases() -> Iterator[PackCase]:
     yield packed("sound", raw.build, "")
     for count in (0, 1, 3, 5, 1000, 2**31, 2**32 - 1):
         reason = "more than its header" if count < 4 else "ends early"
-        yield packed(f"{count} objects, it says", lambda it, count=count: raw.build(it, count), reason)
+        yield packed(f"{count} objects, it says", partial(raw.build, count=count), reason)
     yield packed(
         "version 3", lambda it: raw.sealed(raw.build(it)[:-20].replace(b"\0\0\0\2", b"\0\0\0\3", 1)), ""
     )
@@ -101,6 +102,15 @@ def pack_cases() -> Iterator[PackCase]:
     yield from delta_cases()
 
 
+def on_a_base_before(distance: int, change: bytes) -> PackCase:
+    """A delta on what is `distance` bytes before it: not where its base is."""
+    return of_deltas(
+        f"a base {distance} before",
+        lambda it: [raw.whole(raw.BLOB, it), raw.ofs_delta(distance, change)],
+        "damaged",
+    )
+
+
 def delta_cases() -> Iterator[PackCase]:
     """Deltas that are sound, and deltas that are not."""
 
@@ -126,16 +136,10 @@ def delta_cases() -> Iterator[PackCase]:
             "2^60 bytes": (raw.delta(2000, 1 << 60, raw.copy(0, 1000)), "can't be indexed"),
         }
         for what, (change, reason) in changes.items():
-            yield of_deltas(
-                f"{name} delta: {what}", lambda it, make=make, change=change: make(it, change), reason
-            )
+            yield of_deltas(f"{name} delta: {what}", partial(make, change=change), reason)
     change = raw.delta(2000, 1000, raw.copy(0, 1000))
     for distance in (0, 1, 5, 10**6, 2**62):
-        yield of_deltas(
-            f"a base {distance} before",
-            lambda it, distance=distance: [raw.whole(raw.BLOB, it), raw.ofs_delta(distance, change)],
-            "damaged",
-        )
+        yield on_a_base_before(distance, change)
     yield of_deltas("a base that is nowhere", lambda _: [raw.ref_delta("1" * 40, change)], "damaged")
 
     def circle(base: bytes, *others: str) -> list[bytes]:

@@ -43,6 +43,11 @@ def web(name: str, entries: Callable[[Repository], list[tuple[str, bytes, str]]]
     return Case(name, lambda it: it.of_web(it.tree(*entries(it))), reason)
 
 
+def of_rubbish(data: bytes) -> Case:
+    """A case whose mapped directory is no directory, but `data`."""
+    return Case(f"rubbish {data[:12]!r}", lambda it: it.of_web(it.add(raw.TREE, data)), "malformed")
+
+
 def beside(name: str, *entries: tuple[str, bytes], reason: str = "") -> Case:
     """A case with `entries` beside the mapped directory."""
 
@@ -259,11 +264,7 @@ def shapes() -> Iterator[Case]:
     yield Case("itself", lambda it: it.of_web("1" * 40), "is not in")
     yield Case("an empty tree", lambda it: it.of_web(it.tree()))
     for rubbish in (b"x", b"100644", b"100644 a\0short", b"\0" * 40, b"  a\0" + b"1" * 20, b"1 a" * 99):
-        yield Case(
-            f"rubbish {rubbish[:12]!r}",
-            lambda it, data=rubbish: it.of_web(it.add(raw.TREE, data)),
-            "malformed",
-        )
+        yield of_rubbish(rubbish)
     yield one(FILE, b"", "is not safe")
     yield Case("a blob for a tree", lambda it: it.of_web(it.blob()), "is not in")
     yield Case("a tree for a file", lambda it: it.of_web(it.tree((FILE, b"a", it.tree()))), "not")

@@ -105,6 +105,11 @@ def greeting_cases() -> Iterator[WireCase]:
     )
 
 
+def before_main(other: bytes) -> WireCase:
+    """A case in which the branch `other` is told before the one that is followed."""
+    return refs(repr(other[:40]), lambda line: pkt(b"3" * 40 + b" " + other + b"\n") + pkt(line) + FLUSH)
+
+
 def branch_cases() -> Iterator[WireCase]:
     """Names and ids of branches."""
     for other in (
@@ -113,9 +118,7 @@ def branch_cases() -> Iterator[WireCase]:
         b"refs/heads/main/x", "refs/heads/\u202egpj".encode(), b"refs/heads/\xff", b"refs/heads/main.lock",
         b"refs/heads/-x",
     ):  # fmt: skip
-        yield refs(
-            repr(other[:40]), lambda line, it=other: pkt(b"3" * 40 + b" " + it + b"\n") + pkt(line) + FLUSH
-        )
+        yield before_main(other)
     yield refs(
         "a megabyte", lambda line: b"%04x" % 0xFFFF + b"3" * 40 + b" " + MEGABYTE, "not git's protocol"
     )

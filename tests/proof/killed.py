@@ -200,7 +200,7 @@ class _Stage:
         second = self._start(watch=partial(self._torn, now))
         failures += [f"then torn: {what}" for what in second.seen]
         found = look(host, second.code)
-        lost = not visitor.acknowledged and expected.undone
+        lost = None if visitor.acknowledged else expected.undone
         failures += [f"after the next start: {what}" for what in self._wrong(expected.done, lost, found)]
         reloads = len(host.reloads())
         age_half_packs(host)

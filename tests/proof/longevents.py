@@ -55,7 +55,7 @@ class Events:
     drifted: set[str] = field(factory=set)
     """Services with a file that somebody edited on the host."""
     _notes: dict[str, _Note] = field(factory=dict)
-    _returns: list[tuple[float, Callable[[], None]]] = field(factory=list)
+    _returns: list[tuple[float, Callable[[], object]]] = field(factory=list)
     _http_port: int = 0
 
     def happen(self) -> None:
@@ -210,7 +210,7 @@ class Events:
         port = server.port
         self._notes.clear()
         self.fleet.close()
-        self._later(lambda: self.fleet.serve(port) and None)
+        self._later(lambda: self.fleet.serve(port))
         return True
 
     def _another_config(self) -> bool:
@@ -229,7 +229,7 @@ class Events:
         assert self.fleet.daemon.process is not None
         self.fleet.daemon.process.send_signal(signal.SIGHUP)
 
-    def _later(self, back: Callable[[], None]) -> None:
+    def _later(self, back: Callable[[], object]) -> None:
         self._returns.append((time.monotonic() + self.chance.uniform(*OUTAGE_SECONDS), back))
 
     def _forget(self, services: Sequence[str]) -> None:

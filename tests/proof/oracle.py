@@ -159,7 +159,9 @@ def _shown(local: Path) -> Mapping[str, str] | None:
 def _beside(host: Host) -> str | None:
     """What the service beside it has in its one file; what there is instead; or None for nothing."""
     shown = _shown(host.home / "etc" / BESIDE)
-    return shown["conf"] if shown and list(shown) == ["conf"] else shown and str(shown)
+    if shown and list(shown) == ["conf"]:
+        return shown["conf"]
+    return str(shown) if shown else None
 
 
 def _owners(host: Host) -> set[tuple[int, int]]:

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,12 +101,13 @@ def test_a_server_that_never_stops_to_complain_fills_no_disk(
 def test_a_name_that_nobody_looks_up_is_given_up_in_time(
     plugin: DulwichPlugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    over, real = threading.Event(), socket.getaddrinfo
+    over = threading.Event()
+    real: Callable[..., object] = socket.getaddrinfo
 
-    def slow(host: str, *args: object, flags: int = 0, **more: object) -> object:
+    def slow(host: str, *args: Any, flags: int = 0, **more: Any) -> object:
         if not flags:
             over.wait(20)
-        return real(host, *args, flags=flags, **more)  # type: ignore[call-overload]
+        return real(host, *args, flags=flags, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     try:

@@ -62,7 +62,11 @@ def test_every_call_that_changes_something_is_a_point(tmp_path: Path) -> None:
 
 @in_a_process_of_its_own
 def test_a_call_before_which_it_is_killed_is_not_made(tmp_path: Path) -> None:
-    killed = start(lambda: (tmp_path / "made").mkdir() or 0, kill_at=1)
+    def make() -> int:
+        (tmp_path / "made").mkdir()
+        return 0
+
+    killed = start(make, kill_at=1)
     assert killed.killed
     assert not (tmp_path / "made").exists()
 

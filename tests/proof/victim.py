@@ -270,7 +270,8 @@ def _own_surroundings(home: Path, log: Path) -> Iterator[None]:
     writing = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for number, descriptor in enumerate((nothing, writing, writing)):
         os.dup2(descriptor, number)
-    os.close(nothing), os.close(writing)
+    os.close(nothing)
+    os.close(writing)
     # Whatever a test framework has put in their place.
     sys.stdin, sys.stdout, sys.stderr = (
         os.fdopen(number, mode, closefd=False) for number, mode in ((0, "r"), (1, "w"), (2, "w"))

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from attrs import evolve
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -190,10 +190,10 @@ class Walk(RuleBasedStateMachine):
         name=names, branch=st.sampled_from(BRANCHES), drift=st.sampled_from(DriftPolicy),
         check=st.booleans(), health=st.booleans(), no_rewind=st.booleans(), keep=st.sampled_from([1, 3]),
     )  # fmt: skip
-    def change_settings(self, name: str, **settings: object) -> None:
+    def change_settings(self, name: str, **settings: Any) -> None:
         if setup := self.walker.config.get(name):
             self.count("change settings")
-            self.configure(name, evolve(setup, **settings))  # type: ignore[arg-type]
+            self.configure(name, evolve(setup, **settings))
 
     @rule(name=names, layout=layouts)
     def add_service(self, name: str, layout: str) -> None:

@@ -92,8 +92,9 @@ class Walker(Judge):
             return
         inside = names[which % len(names)] if names and how != "add" else "extra"
         path = mapping.link if mapping.file else f"{mapping.link}/{inside}"
-        release = self.host.service(name, self.config[name]).releases
-        release /= self.host.state.deployed(name).release  # type: ignore[union-attr]
+        deployed = self.host.state.deployed(name)
+        assert deployed is not None
+        release = self.host.service(name, self.config[name]).releases / deployed.release
         edits[path] = None if how == "remove" else File(PLAIN, b"edited")
         (release / path).unlink(missing_ok=True)
         if how != "remove":
