@@ -28,7 +28,8 @@ from libgitopper import (
     VerifyRequest,
     hookimpl,
 )
-from tests.support.simulated import Script, SimulatedServices, SimulatedStore
+from tests.support.simulated import Script, SimulatedServices
+from tests.support.simulatedgit import SimulatedStore
 
 __all__ = ["ILL", "UNFIT", "SimulatedClock", "SimulatedGuards"]
 

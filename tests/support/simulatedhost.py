@@ -37,13 +37,11 @@ from libgitopper import Mapping as Mapped
 from tests.support.simulated import (
     BRANCH,
     Script,
-    SimulatedGit,
     SimulatedMounts,
     SimulatedObserver,
     SimulatedServices,
-    SimulatedStore,
-    SimulatedUpstream,
 )
+from tests.support.simulatedgit import SimulatedGit, SimulatedStore, SimulatedUpstream
 from tests.support.simulatedguards import SimulatedClock, SimulatedGuards
 
 __all__ = ["UPSTREAM", "SimulatedHost", "SimulatedStateStore"]
