@@ -58,7 +58,7 @@ PHRASES = {
     "freeze": ("{service} frozen at {hash}", ("FREEZE",)),
     "unfreeze": ("{service} tracks its branch again, now at {hash}", ("OK",)),
     "rollback": ("{service} rolls back to {target}, now at {hash}", ("ROLLBACK", "FREEZE")),
-    "retry": ("{service} tries again what failed before, now at {hash}", ("OK",)),
+    "retry": ("{service} tries again what failed before, now at {hash}", ("OK", "BROKEN")),
     "pull": ("{service} looks at its upstream, now at {hash}", ("OK",)),
 }
 
@@ -142,8 +142,9 @@ def acknowledged(verb: str, target: str, answers: Answers, terminal: Terminal) -
 def _cells(item: Answer) -> list[str]:
     """Return a service as cells of a table; why it is held, by whom and until when is part of its info."""
     service, commit, state, info, change = (readable(item.get(member)) for member in MEMBERS)
-    if not info.startswith("frozen"):  # else the daemon has said it there
-        until, by = readable(item.get("until")), readable(item.get("by"))
+    until, by = readable(item.get("until")), readable(item.get("by"))
+    said = f"frozen by {by}" if by else "frozen until " if until else "frozen: "
+    if said not in info:  # else the daemon has said all of it there
         when_and_who = ", ".join(filter(None, (until and f"until {until}", by and f"by {by}")))
         reason = readable(item.get("reason"))
         why = f"{reason} ({when_and_who})" if reason and when_and_who else reason or when_and_who

@@ -104,6 +104,14 @@ def test_a_freeze_takes_a_reason_and_an_end_and_shows_them(daemon: Daemons) -> N
             {"stateinfo": "frozen by token:ci until 2026-03-01T11:00Z: disk swap"},
             "frozen by token:ci until 2026-03-01T11:00Z: disk swap",
         ),
+        (
+            {"stateinfo": "drift: web/conf edited; frozen by token:ci until 2026-03-01T11:00Z: disk swap"},
+            "drift: web/conf edited; frozen by token:ci until 2026-03-01T11:00Z: disk swap",
+        ),
+        (
+            {"stateinfo": "frozen before its first deploy: nothing is published", "until": None},
+            "frozen before its first deploy: nothing is published; disk swap (by token:ci)",
+        ),
     ],
 )
 def test_why_and_until_when_is_in_the_info_of_the_list_once(

@@ -173,6 +173,11 @@ def test_the_same_service_on_several_hosts_says_which_is_which() -> None:
             f"web1: grafana-server rolls back to 8df1, now at {HASH}",
         ),
         (
+            "retry",
+            service(state="BROKEN", stateinfo="not tried again before a change, or `do retry`"),
+            f"web1: grafana-server tries again what failed before, now at {HASH}",
+        ),
+        (
             "pull",
             service(state="FREEZE"),
             f"web1: grafana-server looks at its upstream, now at {HASH} (FREEZE)",
