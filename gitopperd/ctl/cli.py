@@ -37,8 +37,11 @@ class _WithExamples(click.Command):
         super().__init__(*args, **settings)
         self.examples = examples
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write the examples, unwrapped."""
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write where the other options are told, and the examples, unwrapped."""
+        if any(isinstance(param, click.Option) and param.hidden for param in self.params):
+            formatter.write_paragraph()
+            formatter.write_text(f"For settings, tokens and TLS: {ctx.find_root().command_path} --help")
         with formatter.section("Examples"):
             for example in self.examples:
                 formatter.write(f"{'':>{formatter.current_indent}}{example}\n")

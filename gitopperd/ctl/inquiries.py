@@ -68,11 +68,9 @@ def explain(ctx: click.Context, service: str, commit: str | None) -> int:
 @service_argument
 @optional_commit("first", "[HASH]")
 @optional_commit("second", "[HASH]")
-@click.option("--drift", "kind", flag_value="drift", help="What was changed on the host.")
-@click.option("--upstream", "kind", flag_value="upstream", help="What the tip of the branch would bring.")
-@click.option(
-    "--kept", "kind", flag_value="kept-drift", help="The last drift that was found, healed or not."
-)
+@click.option("--drift", is_flag=True, help="What was changed on the host.")
+@click.option("--upstream", is_flag=True, help="What the tip of the branch would bring.")
+@click.option("--kept", is_flag=True, help="The last drift that was found, healed or not.")
 @click.option(
     "--number", type=click.IntRange(1, 1000), metavar="N", help="With --kept: the Nth from the last."
 )
@@ -83,7 +81,9 @@ def diff(
     service: str,
     first: str | None,
     second: str | None,
-    kind: str | None,
+    drift: bool,
+    upstream: bool,
+    kept: bool,
     number: int | None,
 ) -> int:
     """Show what differs, as a patch for `git apply`.
@@ -92,13 +92,17 @@ def diff(
     the tip of the branch would bring. With one HASH it is what that commit
     would bring, with two what differs between them. Which one it is, standard error tells.
     """
-    if first and kind:
+    wanted = {"drift": drift, "upstream": upstream, "kept-drift": kept}
+    kinds = [kind for kind, is_wanted in wanted.items() if is_wanted]
+    if len(kinds) > 1:
+        raise click.UsageError("--drift, --upstream and --kept exclude each other.", ctx)
+    if first and kinds:
         raise click.UsageError("--drift, --upstream and --kept go without a HASH.", ctx)
-    if number and kind != "kept-drift":
+    if number and not kept:
         raise click.UsageError("--number goes with --kept.", ctx)
     before, after = (first, second) if second else (None, first)
     query = {
-        "kind": kind,
+        "kind": next(iter(kinds), None),
         "number": str(number) if number else None,
         "from": before,
         "to": after,

@@ -190,6 +190,8 @@ def test_without_options_the_answer_is_for_a_person_and_waits_ten_seconds(
         ("diff @h nginx 606e 7ab0 8bc0", "unexpected extra argument"),
         ("diff @h nginx 606e --drift", "go without a HASH"),
         ("diff @h nginx --number 2", "--number goes with --kept"),
+        ("diff @h nginx --drift --upstream", "--drift, --upstream and --kept exclude each other"),
+        ("diff @h nginx --kept --drift --number 2", "exclude each other"),
         ("list services @h @@", "'@@' is not a group"),
         ("list services @h @https://", "the name is missing"),
         ("list services @h --token secret", "Did you mean"),
@@ -227,6 +229,15 @@ def test_help_at_every_level_ends_with_examples(words: tuple[str, ...], flag: st
     assert "Examples:\n  gitopperctl " in output
     # A summary that does not fit its line would be cut.
     assert "..." not in output.replace("@HOST...", "").replace("[ARGS]...", "")
+
+
+@pytest.mark.parametrize(
+    "words", [words for words in every_command(cli) if words and words[:1] != ("token",)], ids=" ".join
+)
+def test_help_that_does_not_show_every_option_says_where_they_are(words: tuple[str, ...]) -> None:
+    output = run(shlex.join([*words, "--help"]))[1]
+    assert "--ca" not in output
+    assert "For settings, tokens and TLS: gitopperctl --help" in output
 
 
 @pytest.mark.parametrize("words", [*every_command(cli)], ids=" ".join)
