@@ -185,7 +185,7 @@ class Bootstrap:
             remains = "with the last good one" if self._release else "without one, and waiting for it"
             log.error("the configuration can't be fetched: %s; starting %s", exc, remains)  # noqa: TRY400
         else:
-            reconciler.reconcile(self._service, store)
+            reconciler.reconcile(self._service, store, asked="start")
 
     def _file_of(self, release: Path) -> Path:
         return release / self._origin.directory / self._origin.file

@@ -70,6 +70,7 @@ def test_an_empty_host_gets_everything_from_a_repository_and_refuses_what_is_bro
     with boot:
         boot.wait_for("web", "OK", first)
         boot.wait_for("gitopper", "OK", first)
+        assert [deploy["asked"] for deploy in boot.get("/history/gitopper")["history"]] == ["start"]
         assert site.shown("web") == "1"
         assert (site.home / "boot/gitopper/gitopper/gitopper.toml").read_text() == good
         assert git(site.home / "boot/gitopper", "status", "--porcelain") == ""
