@@ -10,7 +10,7 @@ from aiohttp import web
 from gitopperd.api.errors import BadRequest
 from libgitopper import parse_duration
 
-__all__ = ["freeze_reason", "freeze_until", "query_of", "whole_number"]
+__all__ = ["freeze_reason", "freeze_until", "no_query", "query_of", "whole_number"]
 
 REASON_LENGTH = 500
 SHORTEST_SECONDS, LONGEST_SECONDS = 1.0, 366 * 24 * 3600.0
@@ -31,6 +31,15 @@ def query_of(request: web.Request, *known: str) -> Mapping[str, str]:
             raise BadRequest(f"{name} is given twice; give it once")
         found[name] = value
     return {name: value for name, value in found.items() if value}
+
+
+def no_query(request: web.Request) -> None:
+    """See to it that there are no query parameters.
+
+    Raises:
+        BadRequest: there is one.
+    """
+    query_of(request)
 
 
 def whole_number(query: Mapping[str, str], name: str, default: int, most: int) -> int:

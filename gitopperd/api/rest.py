@@ -20,7 +20,7 @@ from gitopperd.api.history import ROUTES as HISTORY_ROUTES
 from gitopperd.api.inquiries import INQUIRIES
 from gitopperd.api.listing import Listing, member, rfc3339
 from gitopperd.api.openapi import ROUTES as OPENAPI_ROUTES
-from gitopperd.api.queries import freeze_reason, freeze_until, query_of
+from gitopperd.api.queries import freeze_reason, freeze_until, no_query, query_of
 from gitopperd.api.routes import IDENTITY, Open, Route, register
 from gitopperd.api.webhooks import ROUTES as WEBHOOK_ROUTES
 from gitopperd.api.webhooks import WEBHOOKS, Webhooks
@@ -76,17 +76,20 @@ async def _let_watchers_go(app: web.Application) -> None:
 
 async def list_machines(request: web.Request) -> web.Response:
     """Every machine in the config."""
+    no_query(request)
     return answer({"machines": list(request.app[DAEMON].machines)})
 
 
 async def list_services(request: web.Request) -> web.Response:
     """Every service of this host that the asker may see."""
+    no_query(request)
     body = request.app[LISTING].text(request[IDENTITY])
     return web.Response(body=body, content_type="application/json", charset="utf-8")
 
 
 async def list_service(request: web.Request) -> web.Response:
     """One service of this host, and how far it is behind its upstream."""
+    no_query(request)
     name = request.match_info["service"]
     behind = await request.app[INQUIRIES].behind(name)
     told: dict[str, object] = {}
@@ -115,6 +118,7 @@ async def freeze(request: web.Request) -> web.Response:
 
 async def unfreeze(request: web.Request) -> web.Response:
     """Track again; persisted before the answer."""
+    no_query(request)
     by = request[IDENTITY].name
     status = await request.app[DAEMON].unfreeze(request.match_info["service"], by=by)
     return answer(member(request.app[DAEMON], status))
@@ -122,6 +126,7 @@ async def unfreeze(request: web.Request) -> web.Response:
 
 async def rollback(request: web.Request) -> web.Response:
     """Pin to an older commit; persisted before the answer, carried out after it."""
+    no_query(request)
     names, by = request.match_info, request[IDENTITY].name
     status = await request.app[DAEMON].rollback(names["service"], names["hash"], by=by)
     return answer(member(request.app[DAEMON], status), status=202, note=f"to {names['hash']}")
@@ -129,6 +134,7 @@ async def rollback(request: web.Request) -> web.Response:
 
 async def pull(request: web.Request) -> web.Response:
     """Poll now; the answer does not wait for it."""
+    no_query(request)
     by = request[IDENTITY].name
     status = request.app[DAEMON].pull(request.match_info["service"], by=by)
     return answer(member(request.app[DAEMON], status), status=202)
@@ -136,6 +142,7 @@ async def pull(request: web.Request) -> web.Response:
 
 async def retry(request: web.Request) -> web.Response:
     """Try again what was rejected before; that it may be is persisted before the answer."""
+    no_query(request)
     by = request[IDENTITY].name
     status = await request.app[DAEMON].retry(request.match_info["service"], by=by)
     return answer(member(request.app[DAEMON], status), status=202)

@@ -178,6 +178,27 @@ def test_a_service_that_this_host_does_not_run_is_named_in_the_refusal(site: Sit
         assert daemon.ask("GET", "/do/pull/web")[0] == 405
 
 
+def test_a_parameter_that_there_is_not_is_refused_and_nothing_is_done(site: Site) -> None:
+    tip = site.commit()
+    site.configure("web")
+    with site.daemon as daemon:
+        daemon.wait_for("web", "OK", tip)
+        for method, path in (
+            ("GET", "/list/machines"),
+            ("GET", "/list/services"),
+            ("GET", "/list/service/web"),
+            ("POST", "/state/unfreeze/web"),
+            ("POST", f"/state/rollback/web/{tip}"),
+            ("POST", "/do/pull/web"),
+            ("POST", "/do/retry/web"),
+            ("POST", "/do/reload-config"),
+        ):
+            status, answer = daemon.ask(method, f"{path}?reason=x")
+            assert (status, answer["error"]["code"]) == (400, "bad-request"), path
+            assert answer["error"]["message"] == "'reason' is no parameter here; this takes no parameters"
+        daemon.wait_for("web", "OK", tip)
+
+
 def test_a_release_tells_the_truth_about_its_history(site: Site) -> None:
     for number in range(5):
         site.commit(text=str(number), **{f"elsewhere/{number}": "x"})
