@@ -78,15 +78,18 @@ class Listen(click.ParamType[Address]):
             self.fail(str(exc), param, ctx)
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["--help"]})
-@click.option("-c", "--config", type=click.Path(path_type=Path), help="Configuration file (TOML).")
-@click.option(
+hosts_option = click.option(
     "-h",
     "--hosts",
     default="",
     metavar="HOSTS",
     help="Other names that this host answers to, separated by commas.",
 )
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["--help"]})
+@click.option("-c", "--config", type=click.Path(path_type=Path), help="Configuration file (TOML).")
+@hosts_option
 @click.option(
     "-a",
     "--address",
@@ -103,7 +106,10 @@ class Listen(click.ParamType[Address]):
     help="Unix socket to answer on as well; below $XDG_RUNTIME_DIR for an ordinary user.",
 )
 @click.option(
-    "-t", "--interval", type=Duration(), help="Poll interval, instead of any in the config: 30s, 5m."
+    "-t",
+    "--interval",
+    type=Duration(),
+    help="Poll interval, instead of the one in [global]: 30s, 5m.",
 )
 @click.option(
     "--state-dir",
@@ -198,7 +204,7 @@ def main(
 
 @main.command()
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="Configuration file.")
-@click.option("-h", "--hosts", default="", help="Names to look for instead of this host's own.")
+@hosts_option
 @click.pass_context
 def check(context: click.Context, config: Path | None, hosts: str) -> None:
     """Read a configuration, tell everything that is wrong with it, and do nothing else."""

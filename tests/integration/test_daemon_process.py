@@ -197,6 +197,26 @@ def test_check_tells_what_is_wrong_or_what_this_host_would_run(site: Site) -> No
     assert "[global]" in done.stderr
 
 
+def test_help_says_of_hosts_and_interval_what_they_do(site: Site) -> None:
+    service = (
+        '[[services]]\nmachine = "{0}"\nservice = "{0}"\ndirs = [{{ local = "/x/{0}", link = "x" }}]\n'
+    )
+    names = ("elsewhere", socket.gethostname())
+    site.daemon.config.write_text(
+        '[global]\nupstream = "/srv/x.git"\n' + "".join(map(service.format, names))
+    )
+
+    def say(*words: str) -> str:
+        done = subprocess.run([str(BIN / "gitopperd"), *words], capture_output=True, text=True, check=True)
+        return " ".join(done.stdout.split())
+
+    told = say("check", "-c", str(site.daemon.config), "-h", "elsewhere")
+    assert told.endswith(f"services of this host: {', '.join(names)}")
+    for words in ((), ("check",)):
+        assert "Other names that this host answers to" in say(*words, "--help")
+    assert "instead of the one in [global]" in say("--help")
+
+
 def test_check_tells_which_plugins_are_missing(site: Site) -> None:
     site.configure('web: publish = "symlnk"\nreload = "sytemd"')
     check = [str(BIN / "gitopperd"), "check", "-c", str(site.daemon.config)]
