@@ -143,12 +143,13 @@ class EventLog:
         log.log(level, "%s: %s %s", subject, event.kind, details, extra={"event": event})
 
     def _level(self, event: Event) -> int:
-        level, service = LEVELS.get(event.kind, logging.INFO), event.service or ""
-        if event.kind == "failed" and not self._failures.is_news(service, str(event.details.get("error"))):
+        level, subject = LEVELS.get(event.kind, logging.INFO), event.service or event.upstream or ""
+        error = str(event.details.get("error"))
+        if event.kind in {"failed", "poll-failed"} and not self._failures.is_news(subject, error):
             return logging.DEBUG
         well = event.kind == "state" and event.details.get("after") in {"OK", "FREEZE"}
-        if well or event.kind == "deployed":
-            self._failures.over(service)
+        if well or event.kind in {"deployed", "poll"}:
+            self._failures.over(subject)
         return level
 
 

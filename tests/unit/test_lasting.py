@@ -22,6 +22,10 @@ def failed(service: str, error: str) -> Event:
     return Event(kind="failed", service=service, details={"error": error})
 
 
+def unreachable(upstream: str) -> Event:
+    return Event(kind="poll-failed", upstream=upstream, details={"error": "gone"})
+
+
 def state(service: str, after: str) -> Event:
     return Event(kind="state", service=service, details={"after": after})
 
@@ -40,17 +44,30 @@ def state(service: str, after: str) -> Event:
             [failed("web", "a"), Event(kind="deployed", service="web"), failed("web", "a")],
             ["web: failed error=a"] * 2,
         ),
+        ([unreachable("/srv/x.git")] * 3, ["/srv/x.git: poll-failed error=gone"]),
+        (
+            [unreachable("/x"), Event(kind="poll", upstream="/x"), unreachable("/x")],
+            ["/x: poll-failed error=gone"] * 2,
+        ),
     ],
-    ids=["the same", "of two", "another one", "well in between", "deployed in between"],
+    ids=[
+        "the same",
+        "of two",
+        "another one",
+        "well in between",
+        "deployed in between",
+        "of an upstream",
+        "polled in between",
+    ],
 )
-def test_a_failure_that_stays_the_same_is_an_error_of_the_log_once(
+def test_a_failure_that_stays_the_same_is_told_in_the_log_once(
     caplog: pytest.LogCaptureFixture, events: list[Event], errors: list[str]
 ) -> None:
     caplog.set_level(logging.INFO, "gitopperd")
     log = EventLog()
     for event in events:
         log.gitopper_event(event)
-    found = [entry.getMessage() for entry in caplog.records if entry.levelno == logging.ERROR]
+    found = [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.WARNING]
     assert found == errors
 
 
