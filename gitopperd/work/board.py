@@ -80,6 +80,9 @@ class Board:
     def intend(self, service: str, intent: Intent, known: Outcome | None = None) -> None:
         """Note what the operator wants from now on, and what of the service was `known` right after."""
         outcome = evolve(self._outcomes[service], intent=intent)
+        if intent.kind is IntentKind.ROLLBACK:
+            # It was of another commit: a rollback that nobody tried yet has not failed.
+            outcome = evolve(outcome, error=None)
         if known is not None and known.error is None:
             outcome = evolve(outcome, deployed=known.deployed, unfinished=known.unfinished)
         self._outcomes[service] = outcome

@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 
 from gitopperd.work import runner as module
-from libgitopper import Intent, IntentKind, ReloadError
+from libgitopper import Intent, IntentKind, ReloadError, State
 from tests.support.bench import START, MakeBench, make, service
 
 __all__ = ["make"]
@@ -156,5 +156,20 @@ def test_what_a_commit_waits_for_is_shown_while_the_service_tracks(make: MakeBen
         assert bench.board.status("web").info == f"{'a' * 12} waits: outside of Mon"
         bench.board.intend("web", Intent(kind=IntentKind.FREEZE))
         assert bench.board.waits("web") == ""
+
+    bench.run(work)
+
+
+def test_a_rollback_has_not_failed_before_it_was_tried(make: MakeBench) -> None:
+    bench = make(service("web"))
+    bench.is_at("web", "a" * 40, ReloadError("no", retryable=False))
+
+    async def work() -> None:
+        await bench.settle(1)
+        bench.board.intend("web", Intent(kind=IntentKind.FREEZE))
+        assert bench.board.status("web").state is State.BROKEN, "a freeze mends nothing"
+        bench.board.intend("web", Intent(kind=IntentKind.ROLLBACK, revision="b" * 40))
+        status = bench.board.status("web")
+        assert (status.state, status.info) == (State.ROLLBACK, f"to {'b' * 40}")
 
     bench.run(work)
