@@ -115,19 +115,24 @@ class Explanation:
         if plan is None:
             return f"can't be deployed: {self.effect.trouble}"
         if Reason.FIRST in plan.reasons:
-            return f"is the first commit that has the paths of {self.service}"
+            new = not (self.commit and self.commit.parents)
+            first = f"is the first commit that has the paths of {self.service}"
+            return first if new else f"brings the paths of {self.service}, which the commit before it lacks"
         if plan.verb is not Verb.DEPLOY:
-            return f"changes other paths only, {self._all_the_same()}"
+            return f"changes other paths only{self._all_the_same()}"
         files = len(self.effect.files)
         return f"changes {', '.join(plan.changed)} ({files} file{'s' if files != 1 else ''})"
 
     def _all_the_same(self) -> str:
-        """What such a commit does: nothing, unless it came in the place of one that is not its parent."""
+        """What such a commit does: nothing, unless it came in the place of one that is not its parent.
+
+        Of one that was tried for nothing, its failure tells.
+        """
         done = next((deploy for deploy in self.deploys if deploy.result is Result.DEPLOYED), None)
         if done is None:
-            return f"so {self.service} is not touched for it"
+            return "" if self.deploys else f", so {self.service} is not touched for it"
         place = f" in the place of {self._of(done.before)}" if done.before else ""
-        return f"and was deployed{place}: {done.why}"
+        return f", and was deployed{place}: {done.why}"
 
     def _fate(self) -> str:
         if self.standing is Standing.DEPLOYED:
@@ -184,31 +189,29 @@ class Explanation:
         return here
 
     def _now(self) -> str:
-        return f"a pass fails: {self.trouble}" if self.now is None else _told(self.now)
+        if self.now is None:
+            return f"a pass fails: {self.trouble}"
+        return _told(self.now, "it" if self.aim in {None, self.revision} else self._of(self.aim))
 
     def _of(self, revision: str | None) -> str:
         return (revision or "nothing")[:SHORT]
 
 
-def _told(decision: Decision) -> str:
-    """What a pass does, and why, in words."""
+def _told(decision: Decision, commit: str = "it") -> str:
+    """What a pass does, and why, in words; `commit` is what they call the commit that it is about."""
     if decision.rejection:
         failed = decision.rejection
         where = f" as part of {failed.revision[:SHORT]}"
         what = f"failed its {failed.step}{where}: {failed.reason}"
-        return f"it is not tried again, because this content {what}; `do retry` tries it again"
+        content = "this content" if commit == "it" else "its content"
+        return f"{commit} is not tried again, because {content} {what}; `do retry` tries it again"
     if decision.waits:
-        return _waits(decision.waits)
+        colon = "" if Reason.AFTER in decision.waits.reasons else ":"
+        return f"{commit} waits{colon} {decision.waits.note}"
     plan = decision.plan
     to = f" {plan.target.revision[:SHORT]}" if plan.target else ""
     does = {Verb.DEPLOY: f"deploys{to}", Verb.ADVANCE: f"advances to{to}", Verb.KEEP: "changes nothing"}
     return f"the next pass {does.get(plan.verb, 'waits')}: {plan.why}"
-
-
-def _waits(plan: Plan) -> str:
-    if Reason.AFTER in plan.reasons:
-        return f"it waits {plan.note}"
-    return f"it waits: {plan.note}"
 
 
 def _held_back(intent: Intent) -> str:

@@ -126,7 +126,7 @@ VERDICTS = {
     Reason.FROZEN_EMPTY: "; it has to wait for an unfreeze: frozen",
     Reason.IN_LINE: "is the first commit that has the paths of web; it is deployed",
     Reason.ELSEWHERE: "changes other paths only, so web is not touched for it; it is deployed",
-    Reason.FIRST: "is the first commit that has the paths of web; it came with ",
+    Reason.FIRST: "brings the paths of web, which the commit before it lacks; it came with ",
     Reason.CONTENT: "changes web (2 files); it is deployed",
     Reason.SETTINGS: "the service's settings changed",
     Reason.UNPUBLISHED: "its paths do not show its release",

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from libgitopper import ChangeKind, Drift, FileChange, SourceHealth, VerifyError
-from tests.support.explaining import explain, host, inspector
+from libgitopper import ChangeKind, Drift, FileChange, Hold, PublishError, SourceHealth, VerifyError
+from tests.support.explaining import CHECK, explain, host, inspector
 from tests.support.simulated import BRANCH
 from tests.support.simulatedhost import SimulatedHost
 
@@ -47,6 +47,53 @@ def test_a_path_that_is_missing_is_in_the_history_and_told_once(host: SimulatedH
     verdict = explain(host, web).verdict
     assert verdict.count("web: not there") == 1
     assert verdict.startswith(f"{gone[:12]} can't be deployed: web: not there")
+
+
+def test_what_failed_is_not_said_of_the_commit_that_is_deployed(host: SimulatedHost) -> None:
+    web = host.service(check=CHECK)
+    good = host.upstream.commit({"web/conf": "1"})
+    host.deploy(web)
+    bad = host.upstream.commit({"web/conf": "unfit"})
+    host.pass_(web)
+    assert explain(host, web, good).verdict == (
+        f"{good[:12]} is the first commit that has the paths of web; it is deployed;"
+        f" {bad[:12]} is not tried again, because its content failed its check as part of {bad[:12]}:"
+        " conf:1: unexpected end of file; `do retry` tries it again"
+    )
+
+
+def test_what_waits_is_not_said_of_the_commit_that_is_deployed(host: SimulatedHost) -> None:
+    web = host.service()
+    good = host.upstream.commit({"web/conf": "1"})
+    host.deploy(web)
+    waiting = host.upstream.commit({"web/conf": "2"})
+    host.guards.held = Hold(reason="the backup runs")
+    host.pass_(web)
+    told = explain(host, web, good).verdict
+    assert told.endswith(f"; it is deployed; {waiting[:12]} waits: the backup runs")
+
+
+def test_a_first_deploy_that_failed_is_not_told_as_one_that_touches_nothing(host: SimulatedHost) -> None:
+    web = host.service()
+    host.upstream.commit({"web/conf": "1"})
+    tip = host.upstream.commit({"other/conf": "1"})
+    host.script.on("publish web", PublishError("a file is in the way"))
+    host.pass_(web)
+    assert explain(host, web).verdict == (
+        f"{tip[:12]} changes other paths only; it failed: a file is in the way; the next pass tries again"
+    )
+
+
+def test_a_path_that_comes_back_is_not_told_as_new(host: SimulatedHost) -> None:
+    web = host.service()
+    host.upstream.commit({"web/conf": "1", "db/conf": "1"})
+    host.deploy(web)
+    host.upstream.commit({"web/conf": None})
+    back = host.upstream.commit({"web/conf": "1"})
+    host.deploy(web)
+    assert explain(host, web).verdict == (
+        f"{back[:12]} brings the paths of web, which the commit before it lacks; it is deployed"
+    )
 
 
 def drifted(*paths: str) -> Drift:
