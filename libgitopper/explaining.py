@@ -146,7 +146,8 @@ class Explanation:
     def _failure(self) -> str:
         """How the last try to deploy it failed, where that is not said of it anyhow."""
         last = next(iter(self.deploys), None)
-        known = (self.effect.trouble if self.effect else "") or (self.decision and self.decision.rejection)
+        decided = self._decided
+        known = (self.effect.trouble if self.effect else "") or (decided and decided.rejection)
         if last is None or last.result is not Result.FAILED or known:
             return ""
         live = self.published == self.revision
@@ -156,14 +157,20 @@ class Explanation:
         """What comes of a commit that is not deployed."""
         if self._failure() and self._is_next:
             return "the next pass tries again"
-        if self.intent.kind is not IntentKind.TRACK:
+        if self.intent.kind is not IntentKind.TRACK and self.aim != self.revision:
             return _held_back(self.intent)
-        if self.decision is None:
+        decided = self._decided
+        if decided is None:
             known = self.effect is not None and self.trouble == self.effect.trouble
             fails = "the next pass fails" if known else f"the next pass fails: {self.trouble}"
             return fails if self.trouble else ""
         later = f"; {self._of(self.aim)} comes after it" if self.aim != self.revision else ""
-        return _told(self.decision) + later
+        return _told(decided) + later
+
+    @property
+    def _decided(self) -> Decision | None:
+        """What a pass would do with this commit, also where an operator wants the service to be at it."""
+        return self.decision or (self.now if self.aim == self.revision else None)
 
     @property
     def _is_next(self) -> bool:

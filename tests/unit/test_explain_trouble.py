@@ -62,6 +62,31 @@ def test_what_failed_is_not_said_of_the_commit_that_is_deployed(host: SimulatedH
     )
 
 
+def test_a_rollback_that_failed_its_check_waits_for_no_unfreeze(host: SimulatedHost) -> None:
+    web = host.service(check=CHECK)
+    host.upstream.commit({"web/conf": "1"})
+    host.deploy(web)
+    bad = host.upstream.commit({"web/conf": "unfit"})
+    host.pass_(web)
+    host.roll_back(web, bad)
+    host.pass_(web)
+    assert explain(host, web, bad).verdict == (
+        f"{bad[:12]} changes web (1 file); it is not tried again, because this content failed its check"
+        f" as part of {bad[:12]}: conf:1: unexpected end of file; `do retry` tries it again"
+    )
+    newer = host.upstream.commit({"web/conf": "3"})
+    assert f"it has to wait for an unfreeze: rolled back to {bad[:12]}" in explain(host, web, newer).verdict
+
+
+def test_a_rollback_that_is_still_to_be_made_is_what_the_next_pass_does(host: SimulatedHost) -> None:
+    web = host.service()
+    host.upstream.commit({"web/conf": "1"})
+    host.deploy(web)
+    newer = host.upstream.commit({"web/conf": "2"})
+    host.roll_back(web, newer)
+    assert f"; the next pass deploys {newer[:12]}: mapped paths changed: web" in explain(host, web).verdict
+
+
 def test_what_waits_is_not_said_of_the_commit_that_is_deployed(host: SimulatedHost) -> None:
     web = host.service()
     good = host.upstream.commit({"web/conf": "1"})
