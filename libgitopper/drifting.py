@@ -8,6 +8,7 @@ from datetime import datetime
 
 from attrs import evolve, frozen
 
+from libgitopper.deciding import unfinished
 from libgitopper.deploying import Deploying
 from libgitopper.errors import GitopperError
 from libgitopper.hooks import Hooks
@@ -61,15 +62,24 @@ class Drifting:
         return drift
 
     def seen(self, service: Service, store: Store | None) -> Drift | None:
-        """The same of what is deployed, for a pass: by the policy, and never in the way of a deploy."""
+        """The same for a pass: by the policy, and never in the way of a deploy.
+
+        What is shown and was not taken is looked at, too, so that it is kept: people mend by hand what a
+        service could not take. But it is returned of what is deployed alone.
+        """
         if service.drift is DriftPolicy.OFF:
             return None
         try:
-            return self.look(service, store, self._state.deployed(service.name), thorough=False)
+            deployed = self._state.deployed(service.name)
+            shown = unfinished(self._hooks, self._state.attempt(service.name)) or deployed
+            drift = self.look(service, store, shown, thorough=False)
         except GitopperError as exc:
             log.warning("%s: its files could not be compared with their revision: %s", service.name, exc)
         except Exception:
             log.exception("%s: its files could not be compared with their revision", service.name)
+        else:
+            if deployed and shown and shown.release == deployed.release:
+                return drift
         return None
 
     def heal(self, service: Service, store: Store, drift: Drift, deployed: Deployed) -> Drift | None:

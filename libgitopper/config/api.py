@@ -73,12 +73,11 @@ def _listen(value: object) -> str:
     text = v.string(value, '"127.0.0.1:8000"')
     match = _LISTEN.fullmatch(text)
     if not match or not 0 < int(match["port"]) < 65536:
-        raise BadValueError(f'{shown(text)} is no address and port; write "0.0.0.0:8000" or "[::]:8000"')
+        raise BadValueError(f"{shown(text)} is no address and port; {_ADDRESSES}")
     try:
         ipaddress.ip_address(match["v6"] or match["v4"])
     except ValueError:
-        remedy = 'write "0.0.0.0:8000" or "[::]:8000"'
-        raise BadValueError(f"{shown(text)} has no IP address; {remedy}") from None
+        raise BadValueError(f"{shown(text)} has no IP address; {_ADDRESSES}") from None
     return text
 
 
@@ -106,6 +105,7 @@ def _plugins(value: object) -> tuple[str, ...]:
 
 # An IPv6 address needs its brackets: "::1:8000" is an address by itself, with no port at all.
 _LISTEN = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
+_ADDRESSES = 'write "127.0.0.1:8000", "0.0.0.0:8000" or "[::]:8000"'
 _STEP = re.compile(r"\[(\d{1,9})\]|([A-Za-z0-9_-]+)")
 _PLACE = re.compile(r"[A-Za-z0-9_-]+(\[\d{1,9}\]|\.[A-Za-z0-9_-]+)*")
 _plugin = plugin('"token"')

@@ -169,9 +169,8 @@ def check_credentials(table: Table, upstream: Upstream | None, problems: Problem
                 problems.add(table.at(key), f"there is no upstream that it is for; {remedy}")
         elif upstream.scheme not in schemes:
             what = f"{shown(upstream.url)}, the upstream, does not take it"
-            problems.add(
-                table.at(key), f"{what}: it is for {' and '.join(schemes)}; remove it, or write {other}"
-            )
+            remedy = f"remove it, or write {other}" if upstream.scheme in (*HTTP, "ssh") else "remove it"
+            problems.add(table.at(key), f"{what}: it is for {' and '.join(schemes)}; {remedy}")
     own = table.get(k.UPSTREAM)
     if own and own.userinfo and table.writes(k.CREDENTIALS):
         what = "the upstream has a user or password in its URL already"

@@ -64,7 +64,10 @@ def test_an_address_to_listen_on(listen: str) -> None:
      "127.0.0.1:\u0668\u0660", "127.0.0.1:-1", "1.2.3:80", " 127.0.0.1:80"],
 )  # fmt: skip
 def test_what_is_no_address_is_told_with_the_remedy(listen: str) -> None:
-    assert 'write "0.0.0.0:8000" or "[::]:8000"' in problems(f'[api]\nlisten = "{listen}"')["api.listen"]
+    assert (
+        'write "127.0.0.1:8000", "0.0.0.0:8000" or "[::]:8000"'
+        in problems(f'[api]\nlisten = "{listen}"')["api.listen"]
+    )
 
 
 TLS = '[api]\ncertificate = "/etc/cert.pem"\nkey = "/etc/key.pem"\n'

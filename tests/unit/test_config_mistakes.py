@@ -129,6 +129,13 @@ def test_a_bad_line_of_a_service_is_the_only_problem(line: str, path: str, says:
     assert says in message
 
 
+@pytest.mark.parametrize("key", ["ssh_key", "credentials"])
+def test_an_upstream_without_a_login_is_offered_no_other_key_for_it(key: str) -> None:
+    lines = f'upstream = "/srv/git/x.git"\n{key} = "/etc/secret"'
+    ((_, message),) = problems(GLOBAL + service(lines))
+    assert message.endswith("; remove it")
+
+
 @pytest.mark.parametrize(
     ("dirs", "path", "says"),
     [

@@ -179,3 +179,41 @@ def test_drift_under_a_commit_that_is_not_taken_does_not_bring_back_the_former_f
     host.script.clear()
     assert host.pass_(web).error is None
     host.assert_in_line(web, newer)
+
+
+@pytest.mark.parametrize("policy", [DriftPolicy.REPORT, HEAL])
+@pytest.mark.parametrize("former", ["1", None])
+def test_what_was_mended_by_hand_where_a_reload_failed_is_kept_before_it_is_replaced(
+    host: SimulatedHost, policy: DriftPolicy, former: str | None
+) -> None:
+    web = host.service(drift=policy)
+    if former:
+        host.upstream.commit({"web/conf": former})
+        host.pass_(web)
+    host.upstream.commit({"web/conf": "2"})
+    host.script.on("reload web", ReloadError("refused"))
+    assert isinstance(host.pass_(web).error, ReloadError)
+    host.edit(web, "web/conf", "mended")
+    newer = host.upstream.commit({"web/conf": "3"})
+    host.script.clear()
+    assert host.pass_(web).drift is None
+    assert host.script.log.index("keep web") < host.script.log.index("publish web")
+    (record,) = host.state.drifts("web")
+    assert record.patch == b"web/conf: mended"
+    host.assert_in_line(web, newer)
+
+
+def test_what_was_mended_by_hand_where_a_reload_failed_stays_until_it_is_taken(host: SimulatedHost) -> None:
+    web = host.service(drift=HEAL)
+    revision = host.upstream.commit({"web/conf": "2"})
+    host.script.on("reload web", ReloadError("refused"))
+    for _ in range(2):
+        assert isinstance(host.pass_(web).error, ReloadError)
+        host.edit(web, "web/conf", "mended")
+    assert host.read(web) == "mended"
+    host.script.clear()
+    assert host.pass_(web).error is None
+    host.pass_(web)
+    assert host.read(web) == "2"
+    assert [record.patch for record in host.state.drifts("web")] == [b"web/conf: mended"]
+    host.assert_in_line(web, revision)
