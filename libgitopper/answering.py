@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -11,11 +12,11 @@ import pluggy
 
 from libgitopper.access import Identity
 from libgitopper.errors import PluginError
-from libgitopper.hookspecs import HOOKS
+from libgitopper.hookspecs import HOOKS, Specs
 from libgitopper.model import Release
 from libgitopper.requests import Accepted, Drift, Hold, Installed, Published, Reloaded
 
-__all__ = ["DUE", "answer_for", "unmarked"]
+__all__ = ["DUE", "answer_for", "misfit", "unmarked"]
 
 DUE: Mapping[str, tuple[type, ...]] = {
     "gitopper_checkout": (Release,),
@@ -31,6 +32,9 @@ DUE: Mapping[str, tuple[type, ...]] = {
     "gitopper_auth_settings": (list, tuple),
 }
 """What may come from a hook beside None. A `Store` is whatever has its members."""
+
+ONE_BY_ONE = ("gitopper_auth", "gitopper_auth_settings", "gitopper_event")
+"""Hooks that are asked of one plugin at a time, past pluggy and its wrappers."""
 
 
 def answer_for(implementation: pluggy.HookImpl, hook: str) -> None:
@@ -52,7 +56,17 @@ def _answering(function: Callable[..., Any], hook: str, plugin: str) -> Callable
     def answer(*arguments: object) -> object:
         try:
             found = function(*arguments)
-        except SystemExit as exc:
+        except Exception as exc:
+            if _has_words(exc):
+                raise
+            raise PluginError(
+                f"plugin {plugin!r} raises {type(exc).__name__} in {hook}, whose text can't be had;"
+                " mend the plugin"
+            ) from exc
+        # All else would end more than the call: the program, or who waits for the answer in silence.
+        except BaseException as exc:
+            if _is_from_outside(exc):
+                raise
             raise PluginError(
                 f"plugin {plugin!r} wants to end the program ({exc!r}) in {hook}; mend the plugin"
             ) from exc
@@ -65,6 +79,38 @@ def _answering(function: Callable[..., Any], hook: str, plugin: str) -> Callable
         return found
 
     return answer
+
+
+def _has_words(exc: Exception) -> bool:
+    """Tell whether the text of `exc` can be shown; whoever shows it would fail in its stead."""
+    try:
+        str(exc)
+    except Exception:  # noqa: BLE001 - it is a stranger's code
+        return False
+    return True
+
+
+def _is_from_outside(exc: BaseException) -> bool:
+    """Tell Ctrl-C, which reaches the main thread alone, whatever is at work there."""
+    return isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
+def misfit(implementation: pluggy.HookImpl, hook: str) -> str:
+    """Return why `implementation` would be called in vain, or without what it asks for; empty: it fits."""
+    function, wraps = implementation.function, implementation.wrapper or implementation.hookwrapper
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        return f"has {hook} as `async def`, and hooks are synchronous; write `def`"
+    if inspect.isgeneratorfunction(function) and not wraps:
+        return f"has a `yield` in {hook}, so that nothing of it would run; return the answer"
+    if wraps and hook in ONE_BY_ONE:
+        return f"wraps {hook}, which is asked of one plugin at a time, so that nobody calls a wrapper"
+    given = implementation.argnames
+    due = list(inspect.signature(getattr(Specs, hook)).parameters)[1:]
+    # pluggy gives nothing by keyword, and nothing to a parameter that has a default.
+    odd = [str(p) for name, p in inspect.signature(function).parameters.items() if name not in given]
+    if odd and not set(due) <= set(given):
+        return f"is never given `{', '.join(odd)}` in {hook}; write `def {hook}({', '.join(due)})`"
+    return ""
 
 
 def unmarked(plugin: object, marked: Callable[[str], bool]) -> str:

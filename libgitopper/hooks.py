@@ -16,7 +16,7 @@ import pluggy
 from attrs import field, frozen
 
 from libgitopper.access import AuthRequest, Identity
-from libgitopper.answering import answer_for, unmarked
+from libgitopper.answering import answer_for, misfit, unmarked
 from libgitopper.errors import PluginError, PublishError
 from libgitopper.hookspecs import HOOKS, PROJECT, Specs
 from libgitopper.model import Release, Service
@@ -88,6 +88,11 @@ class Hooks:
                 specified.
         """
         who = name or _name_of(plugin)
+        if (twin := self.manager.get_name(plugin)) and twin != who:
+            raise PluginError(
+                f"plugin {who!r} of {distribution}: the same is registered already as {twin!r} of"
+                f" {self._from.get(twin, 'this program')}; remove one of the two"
+            )
         if self.manager.has_plugin(who):
             raise PluginError(
                 f"plugin {who!r} of {distribution}: {self._from.get(who, 'this program')} has one of that"
@@ -124,6 +129,9 @@ class Hooks:
         marked = {hook for hook, _ in own}
         if trouble := unmarked(plugin, marked.__contains__):
             raise PluginError(trouble)
+        for hook, implementation in own:
+            if trouble := misfit(implementation, hook):
+                raise PluginError(trouble)
         for hook, implementation in own:
             answer_for(implementation, hook)
 

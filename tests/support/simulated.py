@@ -35,8 +35,11 @@ __all__ = [
 BRANCH = "main"
 
 
-class Crash(BaseException):
-    """The process is gone: what runs after this is the next process."""
+class Crash(KeyboardInterrupt):
+    """The process is gone: what runs after this is the next process.
+
+    No plugin answers for what comes from outside.
+    """
 
 
 class Script:

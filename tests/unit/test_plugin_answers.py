@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -98,6 +100,48 @@ def test_a_plugin_can_not_end_the_program(hook: str) -> None:
         CALLS[hook](answering(hook, leave))
 
 
+class Own(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("hook", CALLS)
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, Own])
+def test_what_is_no_error_is_not_taken_for_a_cancellation_or_a_signal(
+    hook: str, kind: type[BaseException]
+) -> None:
+    def leave() -> None:
+        raise kind("enough")
+
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(PluginError, match=rf"plugin 'acme' wants to end .*{kind.__name__}.* in {hook}"),
+    ):
+        pool.submit(CALLS[hook], answering(hook, leave)).result()
+
+
+def test_ctrl_c_is_none_of_a_plugin_s_doing() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        CALLS["gitopper_reload"](answering("gitopper_reload", interrupted))
+
+
+@pytest.mark.parametrize("hook", CALLS)
+def test_an_error_that_has_no_text_fails_nobody_who_shows_it(hook: str) -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            return str(self.args[5])
+
+    def fail() -> None:
+        raise MuteError
+
+    with pytest.raises(
+        PluginError, match=rf"plugin 'acme' raises MuteError in {hook}, whose text can't be had"
+    ):
+        CALLS[hook](answering(hook, fail))
+
+
 def test_an_observer_can_not_end_the_program_either(caplog: pytest.LogCaptureFixture) -> None:
     class Acme:
         @hookimpl
@@ -185,6 +229,81 @@ def test_of_two_plugins_with_one_name_both_distributions_are_told_and_nothing_th
     hooks.register(Acme(), name="acme", distribution="one")
     with pytest.raises(PluginError, match="plugin 'acme' of two: one has one of that name") as refused:
         hooks.register(Acme(), name="acme", distribution="two")
+    assert "hunter2" not in str(refused.value)
+
+
+def _observer(function: Callable[..., Any], **options: bool) -> object:
+    return type("Acme", (), {"gitopper_event": hookimpl(function, **options)})()  # type: ignore[call-overload]
+
+
+async def _asynchronous(self: object, event: Event) -> None: ...
+
+
+async def _streaming(self: object, event: Event) -> AsyncIterator[None]:
+    yield
+
+
+def _yielding(self: object, event: Event) -> Iterator[None]:
+    yield
+
+
+def _by_keyword(self: object, *, event: Event) -> None: ...
+
+
+def _with_default(self: object, event: Event | None = None) -> None: ...
+
+
+def _any(self: object, *args: object) -> None: ...
+
+
+def _named(self: object, **kwargs: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (_asynchronous, "has gitopper_event as `async def`, and hooks are synchronous; write `def`"),
+        (_streaming, "has gitopper_event as `async def`"),
+        (_yielding, "has a `yield` in gitopper_event"),
+        (_by_keyword, r"is never given `event: .*` in gitopper_event; write `def gitopper_event\(event\)`"),
+        (_with_default, "is never given `event: .* = None` in gitopper_event"),
+        (_any, r"is never given `\*args: "),
+        (_named, r"is never given `\*\*kwargs: "),
+    ],
+)
+def test_what_would_be_called_in_vain_is_refused_with_the_remedy(
+    function: Callable[..., Any], words: str
+) -> None:
+    with pytest.raises(PluginError, match=f"plugin 'acme' of acme-dist {words}"):
+        Hooks().register(_observer(function), name="acme", distribution="acme-dist")
+
+
+def test_a_wrapper_is_refused_where_nobody_would_call_it() -> None:
+    with pytest.raises(PluginError, match="wraps gitopper_event, which is asked of one plugin at a time"):
+        Hooks().register(_observer(_yielding, wrapper=True))
+
+
+def test_what_a_hook_does_not_give_may_have_a_default_and_what_it_gives_may_be_left() -> None:
+    seen: list[str] = []
+    hooks = Hooks()
+    hooks.register(_observer(lambda self, event, name="more", **others: seen.append(name)), name="more")
+    hooks.register(_observer(lambda self: seen.append("less")), name="less")
+    hooks.event(Event(kind="poll"))
+    assert sorted(seen) == ["less", "more"]
+
+
+def test_a_plugin_is_registered_once_and_nothing_that_it_holds_is_told() -> None:
+    class Acme:
+        @hookimpl
+        def gitopper_event(self, event: Event) -> None: ...
+
+        def __repr__(self) -> str:
+            return "hunter2"
+
+    hooks, acme = Hooks(), Acme()
+    hooks.register(acme, name="one", distribution="acme-dist")
+    with pytest.raises(PluginError, match="'two' of b: the same is registered already as 'one'") as refused:
+        hooks.register(acme, name="two", distribution="b")
     assert "hunter2" not in str(refused.value)
 
 
