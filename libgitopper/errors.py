@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from libgitopper.valid import writable
+
 __all__ = [
     "AccessDenied",
     "AmbiguousRevision",
@@ -103,7 +105,8 @@ class StepError(GitopperError):
     """
 
     def __init__(self, message: str, *, service: str | None = None, retryable: bool = True) -> None:
-        super().__init__(message)
+        # It is kept and shown: a file name in it must not be what can't be written.
+        super().__init__(writable(str(message)))
         self.service = service
         self.retryable = retryable
 

@@ -14,7 +14,7 @@ from attrs import field, frozen
 from libgitopper.limits import DEFAULT_LIMITS, Limits
 from libgitopper.model import Content, Credentials, Intent, Release, Service
 from libgitopper.repository import FileChange, Store
-from libgitopper.valid import has_zone, is_texts
+from libgitopper.valid import has_zone, is_texts, writable
 
 __all__ = [
     "Accepted", "CheckRequest", "CheckoutRequest", "Drift", "DriftRequest", "Event", "FetchRequest",
@@ -95,7 +95,7 @@ class Published:
     cut short, or somebody took a mapping away."""
     changed: bool = False
     """True when this call changed what the service sees."""
-    note: str = ""
+    note: str = field(default="", converter=writable)
     """What an operator should know, as a limitation that applies; one line."""
 
 
@@ -115,9 +115,9 @@ class ReloadRequest:
 class Reloaded:
     """What was done to make the service take the release."""
 
-    did: str
+    did: str = field(converter=writable)
     """For the log, as ``systemctl reload nginx``; empty when there was nothing to do."""
-    note: str = ""
+    note: str = field(default="", converter=writable)
     """What an operator should see beside the state, as ``the unit is stopped``."""
     idle: bool = False
     """True: the service does not run, and is not meant to. So nobody watches whether it is healthy."""
@@ -152,7 +152,7 @@ class HoldRequest:
 class Hold:
     """Why it has to wait."""
 
-    reason: str
+    reason: str = field(converter=writable)
     """One line, as ``outside of Mon-Fri 09:00-17:00``."""
     until: datetime | None = field(default=None, validator=has_zone)
     """When to ask again, with its time zone; None for the next poll."""
@@ -186,7 +186,7 @@ class InstallRequest:
 class Installed:
     """The package is installed."""
 
-    did: str = ""
+    did: str = field(default="", converter=writable)
     """For the log, as ``apt-get install nginx``; empty when it was there already."""
 
 
@@ -220,7 +220,7 @@ class Accepted:
     judged: tuple[str, ...] = field(default=(), validator=is_texts)
     """The service's own settings that it judged by, as ``("check",)``. It is an error if nobody judged by
     one that is set: a veto of another kind does not stand in for a plugin that is missing."""
-    note: str = ""
+    note: str = field(default="", converter=writable)
     """What an operator should see beside the state, as a limitation that applies; one line."""
 
 

@@ -1,4 +1,4 @@
-"""What values refuse to be made of: the mistake shows where it is made, and not where it does harm."""
+"""What values refuse to be made of, or mend: the mistake shows where it is made, not where it does harm."""
 
 from __future__ import annotations
 
@@ -6,7 +6,20 @@ from datetime import datetime
 
 from attrs import Attribute
 
-__all__ = ["has_zone", "is_one_line", "is_texts"]
+__all__ = ["has_zone", "is_one_line", "is_texts", "writable"]
+
+
+def writable(text: str) -> str:
+    """Return `text` so that it can be written anywhere.
+
+    Bytes of a file name that are no UTF-8 (lone surrogates, see `os.fsdecode`) are escaped.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{text!r} is to be shown to an operator, and must be a str")
+    return text.encode(errors="backslashreplace").decode()
 
 
 def has_zone(value: object, attribute: Attribute[datetime | None], given: datetime | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from attrs import evolve
 from libgitopper import (
     Accepted,
     AuthRequest,
+    CheckError,
     CheckRequest,
     Content,
     DriftRequest,
@@ -25,6 +27,7 @@ from libgitopper import (
     HoldRequest,
     Hooks,
     Identity,
+    Installed,
     InstallRequest,
     Intent,
     PluginError,
@@ -353,3 +356,24 @@ def test_a_grant_has_a_role() -> None:
         Grant(role=cast(Any, "operate"))
     with pytest.raises(ValueError, match="5 is no role"):
         Role.named(cast(Any, 5))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda text: Accepted(note=text).note,
+        lambda text: Published(release=None, note=text).note,
+        lambda text: Reloaded(did=text).did,
+        lambda text: Reloaded(did="", note=text).note,
+        lambda text: Installed(did=text).did,
+        lambda text: Hold(reason=text).reason,
+        lambda text: str(CheckError(text)),
+    ],
+)
+def test_a_name_that_is_no_utf_8_can_be_told_and_kept(told: Callable[[str], str]) -> None:
+    assert told(os.fsdecode(b"caf\xe9 \xc3\xa9")) == "caf\\udce9 é"
+
+
+def test_what_an_operator_reads_is_a_text() -> None:
+    with pytest.raises(TypeError, match="5 is to be shown to an operator, and must be a str"):
+        Hold(reason=cast(Any, 5))
