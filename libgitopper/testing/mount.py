@@ -15,115 +15,23 @@ of their own.
 
 from __future__ import annotations
 
-import itertools
 import os
+import pwd
 import shutil
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
-from attrs import evolve, field, frozen
+from attrs import evolve
 
-from libgitopper import (
-    Content,
-    Hooks,
-    Mapping,
-    MountRequest,
-    MountVerb,
-    Published,
-    PublishError,
-    Release,
-    Service,
-    Source,
-    TreeEntry,
-)
-from libgitopper.testing.contract import PluginContract
+from libgitopper import Hooks, Mapping, MountRequest, MountVerb, Published, PublishError
+from libgitopper.testing.contract import PluginContract, needs_root
 from libgitopper.testing.readers import reading
+from libgitopper.testing.stage import Stage, contents, put, seen
 
 __all__ = ["MountContract", "Stage", "contents"]
 
 PUBLISHED_WHILE_READ = 60
-
-
-@frozen(kw_only=True)
-class Stage:
-    """A part of a file system to play on: a directory for the host's paths, and one for the releases."""
-
-    root: Path
-    publish: str
-    """What `Service.publish` is, for the plugin under test to take it."""
-    _numbers: itertools.count[int] = field(factory=lambda: itertools.count(1))
-
-    @property
-    def host(self) -> Path:
-        """The directory that stands for ``/`` of the host."""
-        return self.root / "host"
-
-    def service(self, name: str = "web", **fields: Any) -> Service:
-        """Return a service that maps two directories and a file; `fields` are those of `Service`."""
-        mount = self.root / "var"
-        mount.mkdir(exist_ok=True)
-        defaults: dict[str, Any] = {
-            "source": Source(upstream="https://git.example.net/config", branch="main"),
-            "mappings": (
-                Mapping(link=f"{name}/etc", local=self.host / "etc" / name),
-                Mapping(link="shared/rules", local=self.host / "srv" / "deep" / name / "rules"),
-                Mapping(link=f"{name}/main.conf", local=self.host / "etc" / f"{name}.conf", file=True),
-            ),
-            "mount": mount,
-            "publish": self.publish,
-        }
-        return Service(name=name, **{**defaults, **fields})
-
-    def release(
-        self, service: Service, generation: str, files: Sequence[str] = ("a", "b", "sub/c")
-    ) -> Release:
-        """Write a release of `service`; every file in it holds `generation`."""
-        entries = tuple(
-            TreeEntry(
-                link=mapping.link,
-                id=f"{next(self._numbers):040x}",
-                mode=0o100644 if mapping.file else 0o040000,
-            )
-            for mapping in service.mappings
-        )
-        content = Content(revision=f"{next(self._numbers):040x}", entries=entries)
-        identity = content.release_id(service)
-        path = service.releases / identity
-        for mapping in service.mappings:
-            for name in ("",) if mapping.file else files:
-                file = path / mapping.link / name
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(generation)
-        return Release(service=service.name, id=identity, path=path, content=content)
-
-
-def contents(path: Path) -> dict[str, str]:
-    """Return what is at or below `path`, by relative name: the text, or where a symlink points."""
-    if path.is_symlink():
-        return {"": f"-> {path.readlink()}"}
-    if path.is_file():
-        return {"": path.read_text()}
-    below = sorted(path.rglob("*")) if path.is_dir() else []
-    return {
-        str(p.relative_to(path)): f"-> {p.readlink()}"
-        if p.is_symlink()
-        else p.read_text()
-        if p.is_file()
-        else "/"
-        for p in below
-    }
-
-
-def seen(service: Service) -> set[str]:
-    """Return what the files that `service` sees hold; a directory that is missing or empty is an error."""
-    found: set[str] = set()
-    for mapping in service.mappings:
-        files = [mapping.local] if mapping.file else [p for p in mapping.local.rglob("*") if p.is_file()]
-        assert files, f"{mapping.local} shows no file"
-        found.update(file.read_text() for file in files)
-    return found
 
 
 class MountContract(PluginContract):
@@ -145,6 +53,42 @@ class MountContract(PluginContract):
         assert published.release == release.id
         assert published.changed
         assert seen(service) == {"one"}
+
+    def test_files_are_shown_as_the_release_has_them(self, hooks: Hooks, stage: Stage) -> None:
+        """Permissions too; and a symlink as one, wherever it leads: what it leads to is not in git."""
+        service = stage.service()
+        release = stage.release(service, "one")
+        made, shown = release.path / service.mappings[0].link, service.mappings[0].local
+        (made / "a").chmod(0o750)
+        (made / "sub").chmod(0o700)
+        (made / "empty").touch()
+        for name, target in (
+            ("link", "a"),
+            ("up", "sub"),
+            ("out", "/etc/hostname"),
+            ("dangling", "nowhere"),
+        ):
+            (made / name).symlink_to(target)
+        hooks.publish(service, release)
+        assert contents(shown.resolve()) == contents(made)
+        assert [(shown / name).stat().st_mode for name in ("a", "sub", "empty")] == [
+            (made / name).stat().st_mode for name in ("a", "sub", "empty")
+        ]
+
+    @needs_root
+    def test_files_belong_to_whom_they_belong_in_the_release(self, hooks: Hooks, stage: Stage) -> None:
+        """`user` of the service: the checkout saw to it."""
+        service = stage.service(user="nobody")
+        release = stage.release(service, "one")
+        owner = pwd.getpwnam("nobody")
+        for mapping in service.mappings:
+            top = release.path / mapping.link
+            for path in (top, *top.rglob("*")):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+        hooks.publish(service, release)
+        for mapping in service.mappings:
+            for path in (mapping.local.resolve(), *mapping.local.rglob("*")):
+                assert (path.stat().st_uid, path.stat().st_gid) == (owner.pw_uid, owner.pw_gid), path
 
     def test_live_link_leads_to_the_release(self, hooks: Hooks, stage: Stage) -> None:
         """There an operator runs ``git log``."""
@@ -203,7 +147,20 @@ class MountContract(PluginContract):
         hooks.publish(service, stage.release(service, "one"))
         lost = evolve(service, mappings=service.mappings[:1])
         hooks.withdraw(lost, keep_live=True)
-        assert hooks.observe(service).release is None
+        found = hooks.observe(service)
+        assert (found.release, found.partly) == (None, True)
+
+    def test_what_is_shown_is_looked_at_and_not_remembered(self, hooks: Hooks, stage: Stage) -> None:
+        """Somebody moves a path away, and back: what is told was observed, not assumed."""
+        service = stage.service()
+        release = stage.release(service, "one")
+        hooks.publish(service, release)
+        parent, away = service.mappings[1].local.parent, stage.root / "away"
+        parent.rename(away)
+        found = hooks.observe(service)
+        assert (found.release, found.partly) == (None, True)
+        away.rename(parent)
+        assert hooks.observe(service).release == release.id
 
     def test_publish_repairs_one_lost_mapping(self, hooks: Hooks, stage: Stage) -> None:
         """Whoever took it away."""
@@ -236,6 +193,32 @@ class MountContract(PluginContract):
         assert seen(stay) == {"one"}
         assert service.live.resolve() == release.path.resolve()
 
+    @pytest.mark.parametrize("kind", ["directory", "empty directory", "symlink", "file"])
+    def test_withdraw_takes_nothing_that_somebody_else_put(
+        self, hooks: Hooks, stage: Stage, kind: str
+    ) -> None:
+        """As where a publish was refused because of it."""
+        service = stage.service()
+        local = service.mappings[-1 if kind == "file" else 0].local
+        put(kind, local)
+        before = contents(local)
+        assert not hooks.withdraw(service).changed
+        assert os.path.lexists(local)
+        assert contents(local) == before
+
+    def test_a_path_that_another_service_has_by_now_stays_with_it(self, hooks: Hooks, stage: Stage) -> None:
+        """Its former holder neither shows it nor takes it away."""
+        web = stage.service("web")
+        hooks.publish(web, stage.release(web, "web"))
+        hooks.withdraw(evolve(web, mappings=web.mappings[:1]), keep_live=True)
+        heir = stage.service("heir", mappings=(Mapping(link="heir/etc", local=web.mappings[0].local),))
+        release = stage.release(heir, "heir")
+        hooks.publish(heir, release)
+        assert hooks.observe(web).release is None
+        hooks.withdraw(web)
+        assert seen(heir) == {"heir"}
+        assert hooks.observe(heir).release == release.id
+
     def test_a_mapping_can_join(self, hooks: Hooks, stage: Stage) -> None:
         """The others are swapped as ever."""
         service = stage.service()
@@ -249,7 +232,7 @@ class MountContract(PluginContract):
         """Either it is refused, with its path, and nothing changes; or it is back after the withdrawal."""
         service = stage.service()
         local = service.mappings[-1 if kind == "file" else 0].local
-        _put(kind, local)
+        put(kind, local)
         before = contents(local)
         try:
             hooks.publish(service, stage.release(service, "one"))
@@ -277,10 +260,30 @@ class MountContract(PluginContract):
         assert seen(service) == {"one"}
         assert hooks.observe(service).release == first.id
 
+    def test_a_publish_that_fails_at_one_path_leaves_the_former_release_at_all(
+        self, hooks: Hooks, stage: Stage
+    ) -> None:
+        """Here: the last mapping joins, and can't be made."""
+        whole = stage.service()
+        service = evolve(whole, mappings=whole.mappings[:2])
+        first = stage.release(service, "one")
+        hooks.publish(service, first)
+        blocker = stage.host / "blocker"
+        blocker.touch()
+        joined = evolve(service, mappings=(*service.mappings, Mapping(link="more", local=blocker / "more")))
+        with pytest.raises(PublishError, match=str(blocker)):
+            hooks.publish(joined, stage.release(joined, "two"))
+        assert seen(service) == {"one"}
+        assert hooks.observe(service).release == first.id
+        assert service.live.resolve() == first.path.resolve()
+
     def test_whoever_reads_meanwhile_sees_one_release_or_the_other(
         self, hooks: Hooks, stage: Stage
     ) -> None:
-        """Never a path that is not there, an empty file, or files of both."""
+        """Never a path that is not there, an empty file, or files of both.
+
+        Also who opened a directory before it was replaced: what it had is still there.
+        """
         service, names = stage.service(), ("a", "b", "sub/c")
         releases = [stage.release(service, generation, files=names) for generation in ("one", "two")]
         hooks.publish(service, releases[0])
@@ -319,6 +322,17 @@ class MountContract(PluginContract):
         assert seen(webapp) == {"webapp"}
         assert hooks.observe(webapp).release == two.id
 
+    def test_services_are_published_side_by_side(self, hooks: Hooks, stage: Stage) -> None:
+        """From several threads at once, below directories that none of them finds."""
+        services = [stage.service(f"web{number}") for number in range(8)]
+        for generation in ("one", "two"):
+            releases = [stage.release(service, f"{generation} {service.name}") for service in services]
+            with ThreadPoolExecutor(len(services)) as pool:
+                list(pool.map(hooks.publish, services, releases))
+            for service, release in zip(services, releases, strict=True):
+                assert seen(service) == {f"{generation} {service.name}"}
+                assert hooks.observe(service).release == release.id
+
     @pytest.mark.parametrize("verb", list(MountVerb))
     def test_a_service_of_another_publisher_is_not_taken(
         self, hooks: Hooks, stage: Stage, verb: MountVerb
@@ -329,17 +343,3 @@ class MountContract(PluginContract):
         request = MountRequest(service=service, verb=verb, release=release)
         assert hooks.manager.hook.gitopper_mount(request=request) is None
         assert not stage.host.exists()
-
-
-def _put(kind: str, path: Path) -> None:
-    path.parent.mkdir(parents=True)
-    if kind == "file":
-        path.write_text("somebody's")
-    elif kind == "symlink":
-        elsewhere = path.with_name("elsewhere")
-        elsewhere.mkdir()
-        path.symlink_to(elsewhere)
-    else:
-        path.mkdir()
-        if kind == "directory":
-            (path / "precious").write_text("somebody's")

@@ -6,8 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
-from libgitopper import Hooks, MountRequest, MountVerb, Published, hookimpl
+from gitopper_plugins import symlink
+from libgitopper import Hooks, MountRequest, MountVerb, Published, PublishError, hookimpl
+from libgitopper.testing.contract import needs_root
 from libgitopper.testing.mount import MountContract, Stage
 
 
@@ -49,3 +52,103 @@ def test_a_publisher_that_tears_is_seen_by_who_reads_meanwhile(torn: Hooks, stag
 def test_a_publisher_that_shows_what_it_is_to_judge_is_told(torn: Hooks, stage: Stage) -> None:
     with pytest.raises(AssertionError):
         MountContract().test_to_judge_touches_nothing(torn, stage)
+
+
+class Telling:
+    """The builtin publisher of symlinks, but for what a subclass does wrong."""
+
+    @hookimpl
+    def gitopper_mount(self, request: MountRequest) -> Published | None:
+        published = symlink.gitopper_mount(request)
+        return published and self.spoiled(request, published)
+
+    def spoiled(self, request: MountRequest, published: Published) -> Published:
+        raise NotImplementedError
+
+
+class Remembering(Telling):
+    """Tells what it did last, and does not look."""
+
+    def __init__(self) -> None:
+        self._last = Published(release=None)
+
+    def spoiled(self, request: MountRequest, published: Published) -> Published:
+        if request.verb is not MountVerb.OBSERVE:
+            self._last = evolve(published, changed=False)
+        return self._last
+
+
+class Silent(Telling):
+    """Keeps to itself that something is shown in part."""
+
+    def spoiled(self, request: MountRequest, published: Published) -> Published:
+        return evolve(published, partly=False)
+
+
+class Greedy(Telling):
+    """Takes away whatever stands where it once showed something."""
+
+    def spoiled(self, request: MountRequest, published: Published) -> Published:
+        for mapping in request.service.mappings if request.verb is MountVerb.WITHDRAW else ():
+            if mapping.local.is_dir() and not mapping.local.is_symlink():
+                shutil.rmtree(mapping.local)
+            else:
+                mapping.local.unlink(missing_ok=True)
+        return published
+
+
+class HalfWay(Torn):
+    """Goes from path to path, and leaves them at the first that it can't write."""
+
+    @hookimpl
+    def gitopper_mount(self, request: MountRequest) -> Published | None:
+        try:
+            return super().gitopper_mount(request)
+        except OSError as exc:
+            raise PublishError(str(exc)) from exc
+
+
+def hooked(plugin: object) -> Hooks:
+    hooks = Hooks()
+    hooks.register(plugin)
+    return hooks
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Stage:
+    return Stage(root=tmp_path, publish="symlink")
+
+
+@pytest.mark.parametrize("plugin", [Remembering, Silent])
+def test_a_publisher_that_does_not_look_or_tell_is_told(plugin: type, linked: Stage) -> None:
+    with pytest.raises(AssertionError):
+        MountContract().test_what_is_shown_is_looked_at_and_not_remembered(hooked(plugin()), linked)
+
+
+@pytest.mark.parametrize("kind", ["directory", "empty directory", "symlink", "file"])
+def test_a_publisher_that_takes_what_is_not_its_own_is_told(linked: Stage, kind: str) -> None:
+    with pytest.raises(AssertionError):
+        MountContract().test_withdraw_takes_nothing_that_somebody_else_put(hooked(Greedy()), linked, kind)
+
+
+def test_a_publisher_that_takes_what_went_to_another_service_is_told(linked: Stage) -> None:
+    with pytest.raises(AssertionError):
+        MountContract().test_a_path_that_another_service_has_by_now_stays_with_it(hooked(Greedy()), linked)
+
+
+def test_a_publisher_that_follows_symlinks_is_told(torn: Hooks, stage: Stage) -> None:
+    with pytest.raises((AssertionError, shutil.Error)):
+        MountContract().test_files_are_shown_as_the_release_has_them(torn, stage)
+
+
+@needs_root
+def test_a_publisher_that_changes_owners_is_told(torn: Hooks, stage: Stage) -> None:
+    with pytest.raises(AssertionError):
+        MountContract().test_files_belong_to_whom_they_belong_in_the_release(torn, stage)
+
+
+def test_a_publisher_that_stops_half_way_is_told(stage: Stage) -> None:
+    with pytest.raises(AssertionError):
+        MountContract().test_a_publish_that_fails_at_one_path_leaves_the_former_release_at_all(
+            hooked(HalfWay()), stage
+        )
