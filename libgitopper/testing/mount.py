@@ -91,12 +91,13 @@ class MountContract(PluginContract):
                 assert (path.stat().st_uid, path.stat().st_gid) == (owner.pw_uid, owner.pw_gid), path
 
     def test_live_link_leads_to_the_release(self, hooks: Hooks, stage: Stage) -> None:
-        """There an operator runs ``git log``."""
+        """There an operator runs ``git log``; relative, as every publisher knows the link of another one."""
         service = stage.service()
         for generation in ("one", "two"):
             release = stage.release(service, generation)
             hooks.publish(service, release)
             assert service.live.is_symlink()
+            assert not service.live.readlink().is_absolute()
             assert service.live.resolve() == release.path.resolve()
 
     def test_a_publish_replaces_the_whole_release(self, hooks: Hooks, stage: Stage) -> None:

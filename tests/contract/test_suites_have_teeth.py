@@ -97,6 +97,16 @@ class Greedy(Telling):
         return published
 
 
+class Absolute(Telling):
+    """Leads to the live release by a link that no other publisher takes for one."""
+
+    def spoiled(self, request: MountRequest, published: Published) -> Published:
+        target = request.service.live.resolve()
+        request.service.live.unlink()
+        request.service.live.symlink_to(target)
+        return published
+
+
 class HalfWay(Torn):
     """Goes from path to path, and leaves them at the first that it can't write."""
 
@@ -123,6 +133,11 @@ def linked(tmp_path: Path) -> Stage:
 def test_a_publisher_that_does_not_look_or_tell_is_told(plugin: type, linked: Stage) -> None:
     with pytest.raises(AssertionError):
         MountContract().test_what_is_shown_is_looked_at_and_not_remembered(hooked(plugin()), linked)
+
+
+def test_a_publisher_whose_live_link_no_other_one_knows_is_told(linked: Stage) -> None:
+    with pytest.raises(AssertionError):
+        MountContract().test_live_link_leads_to_the_release(hooked(Absolute()), linked)
 
 
 @pytest.mark.parametrize("kind", ["directory", "empty directory", "symlink", "file"])
