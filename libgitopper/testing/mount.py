@@ -91,7 +91,7 @@ class MountContract(PluginContract):
                 assert (path.stat().st_uid, path.stat().st_gid) == (owner.pw_uid, owner.pw_gid), path
 
     def test_live_link_leads_to_the_release(self, hooks: Hooks, stage: Stage) -> None:
-        """There an operator runs ``git log``; relative, as every publisher knows the link of another one."""
+        """There an operator runs ``git log``; relative: so one publisher knows the link of another."""
         service = stage.service()
         for generation in ("one", "two"):
             release = stage.release(service, generation)

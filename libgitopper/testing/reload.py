@@ -114,6 +114,14 @@ class ReloadContract(PluginContract):
             assert not hooks.reload(request_for(ended, start=True)).idle
             assert not hooks.reload(request_for(ended)).idle
 
+    def test_what_does_not_run_is_started_with_its_first_release(
+        self, hooks: Hooks, ended: Service | None
+    ) -> None:
+        """It could not run before: what it runs with was not there."""
+        if ended is not None:
+            assert not hooks.reload(request_for(ended, first=True)).idle
+            assert not hooks.reload(request_for(ended)).idle
+
     def test_a_refusal_has_the_services_own_words(self, hooks: Hooks, refused: Service) -> None:
         """The error is what an operator reads first; and it is no less true the second time."""
         for _ in range(2):

@@ -9,9 +9,19 @@ import pytest
 from attrs import evolve
 
 from gitopper_plugins import symlink
-from libgitopper import Hooks, MountRequest, MountVerb, Published, PublishError, hookimpl
+from libgitopper import (
+    Hooks,
+    MountRequest,
+    MountVerb,
+    Published,
+    PublishError,
+    Reloaded,
+    ReloadRequest,
+    hookimpl,
+)
 from libgitopper.testing.contract import needs_root
 from libgitopper.testing.mount import MountContract, Stage
+from libgitopper.testing.reload import ReloadContract, service_for_tests
 
 
 class Torn:
@@ -166,4 +176,19 @@ def test_a_publisher_that_stops_half_way_is_told(stage: Stage) -> None:
     with pytest.raises(AssertionError):
         MountContract().test_a_publish_that_fails_at_one_path_leaves_the_former_release_at_all(
             hooked(HalfWay()), stage
+        )
+
+
+class Waiting:
+    """Starts what does not run where a release is taken back, and not where it is the first."""
+
+    @hookimpl
+    def gitopper_reload(self, request: ReloadRequest) -> Reloaded:
+        return Reloaded(did="looked", idle=not request.start)
+
+
+def test_a_plugin_that_leaves_a_service_stopped_at_its_first_release_is_told() -> None:
+    with pytest.raises(AssertionError):
+        ReloadContract().test_what_does_not_run_is_started_with_its_first_release(
+            hooked(Waiting()), service_for_tests("app")
         )
