@@ -20,7 +20,7 @@ from attrs import evolve, field, frozen
 from libgitopper.canonical import canonical
 from libgitopper.limits import DEFAULT_LIMITS, Limits
 from libgitopper.safeguards import Check, DriftPolicy, Health, Verify
-from libgitopper.valid import has_zone
+from libgitopper.valid import has_zone, is_absolute, is_texts, names_a_file
 from libgitopper.windows import Window
 
 __all__ = [
@@ -72,7 +72,7 @@ class Mapping:
 
     link: str
     """Path in the repository: relative, ``/``-separated, no ``.`` or ``..``; non-empty."""
-    local: Path
+    local: Path = field(validator=is_absolute)
     """Absolute path on the host."""
     file: bool = False
 
@@ -88,11 +88,12 @@ BEARING_ON_FITNESS = frozenset({
 class Service:
     """One service as this host runs it, defaults applied. What a `[[services]]` entry becomes."""
 
-    name: str
+    name: str = field(validator=names_a_file)
+    """That of its unit; what it is shown as, and has on disk, goes by it."""
     source: Source
     mappings: tuple[Mapping, ...]
-    mount: Path
-    """Directory that holds ``<name>``, the link to the live release, and ``.gitopper/releases``."""
+    mount: Path = field(validator=is_absolute)
+    """Absolute: it holds ``<name>``, the link to the live release, and ``.gitopper/releases``."""
     user: str | None = None
     """Owner of the release's files; None leaves them with the daemon's own user."""
     package: str | None = None
@@ -102,7 +103,7 @@ class Service:
     """Which mount plugin: builtin are ``bind`` and ``symlink``."""
     reload: str = "systemd"
     """Which reload plugin: builtin are ``systemd`` and ``command``."""
-    command: tuple[str, ...] = ()
+    command: tuple[str, ...] = field(default=(), validator=is_texts)
     """The argv that the ``command`` plugin runs."""
     readonly: bool = False
     keep: int = 5

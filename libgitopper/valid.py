@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 from attrs import Attribute
 
-__all__ = ["has_zone", "is_one_line", "is_texts", "writable"]
+__all__ = ["has_zone", "is_absolute", "is_one_line", "is_texts", "names_a_file", "writable"]
 
 
 def writable(text: str) -> str:
@@ -56,3 +57,31 @@ def is_one_line(value: object, attribute: Attribute[str], given: object) -> None
         raise TypeError(f"{name} is {given!r}, and must be a str")
     if not given or not given.isprintable():
         raise ValueError(f"{name} is {given!r}, and must be one line of printable text")
+
+
+def is_absolute(value: object, attribute: Attribute[Path], given: object) -> None:
+    """Refuse what is no absolute path: where else it led would depend on who asks.
+
+    Raises:
+        TypeError: it is no `Path`.
+        ValueError: it is a relative one.
+    """
+    name = f"{type(value).__name__}.{attribute.name}"
+    if not isinstance(given, Path):
+        raise TypeError(f"{name} is {given!r}, and must be a pathlib.Path")
+    if not given.is_absolute():
+        raise ValueError(f"{name} is {str(given)!r}, and must be absolute; as Path.absolute() makes it")
+
+
+def names_a_file(value: object, attribute: Attribute[str], given: object) -> None:
+    """Refuse what can't be the name of a file, or would be a hidden one.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it is empty, begins with a dot, or has a slash.
+    """
+    name = f"{type(value).__name__}.{attribute.name}"
+    if not isinstance(given, str):
+        raise TypeError(f"{name} is {given!r}, and must be a str")
+    if not given or given.startswith(".") or "/" in given or "\0" in given:
+        raise ValueError(f"{name} is {given!r}, and must do as the name of a file; as 'nginx' or 'app@1'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,34 @@ def test_one_watch_serves_every_service_and_branch_of_an_upstream() -> None:
 
 def test_no_services_need_no_watch() -> None:
     assert watches([], Path("/stores")) == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"mount": Path("here")}, ValueError, "Service.mount is 'here', and must be absolute"),
+        ({"mount": "/mount"}, TypeError, "Service.mount is '/mount', and must be a pathlib.Path"),
+        ({"command": "true"}, TypeError, "Service.command is 'true', and must be a tuple of str"),
+        (
+            {"name": "../../web"},
+            ValueError,
+            "Service.name is '../../web', and must do as the name of a file",
+        ),
+        ({"name": ".gitopper"}, ValueError, "Service.name"),
+        ({"name": ""}, ValueError, "Service.name"),
+        ({"name": None}, TypeError, "Service.name is None, and must be a str"),
+    ],
+)
+def test_a_service_that_is_made_by_hand_stays_below_its_mount(
+    fields: dict[str, object], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=re.escape(words)):
+        service(**fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("local", [Path("etc/web"), "/etc/web"])
+def test_a_mapping_that_is_made_by_hand_has_an_absolute_path(local: Any) -> None:
+    with pytest.raises(
+        (TypeError, ValueError), match=r"Mapping\.local is 'etc/web'|must be a pathlib\.Path"
+    ):
+        Mapping(link="web", local=local)

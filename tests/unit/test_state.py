@@ -123,13 +123,14 @@ def test_to_forget_keeps_the_intent_and_the_history(store: StateStore) -> None:
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+NAMES = TEXTS.filter(lambda text: not text.startswith(".") and "/" not in text and "\0" not in text)
 PATHS = TEXTS.filter(lambda text: "\0" not in text).map(lambda text: Path("/") / text.lstrip("/"))
 
 
 @given(
     service=st.builds(
         Service,
-        name=TEXTS,
+        name=NAMES,
         source=st.builds(Source, upstream=TEXTS, branch=TEXTS),
         mappings=st.lists(st.builds(Mapping, link=TEXTS, local=PATHS, file=st.booleans())).map(tuple),
         mount=PATHS,
@@ -151,7 +152,7 @@ def test_what_is_encoded_is_decoded_to_the_same(service: Service, content: Conte
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
-@given(name=TEXTS, note=TEXTS)
+@given(name=NAMES, note=TEXTS)
 def test_any_name_and_note_is_kept_verbatim(store: StateStore, name: str, note: str) -> None:
     service = evolve(SERVICE, name=name)
     store.record(evolve(DEPLOYED, service=service, note=note))

@@ -161,7 +161,7 @@ def test_the_suffix_of_a_service_is_implied(service: str, expected: str) -> None
     assert unit_name(service_for_tests(service)) == expected
 
 
-@pytest.mark.parametrize("name", ["web*", "a b", "../x", "[ab]", "a;b", "é"])
+@pytest.mark.parametrize("name", ["web*", "a b", "a,x", "[ab]", "a;b", "é"])
 def test_a_name_that_systemctl_would_expand_or_escape_is_refused(name: str) -> None:
     with pytest.raises(ReloadError, match="can't be the name of a unit") as caught:
         unit_name(service_for_tests(name))
