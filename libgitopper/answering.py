@@ -11,7 +11,7 @@ from typing import Any, cast
 import pluggy
 
 from libgitopper.access import Identity
-from libgitopper.errors import PluginError
+from libgitopper.errors import GitopperError, PluginError
 from libgitopper.hookspecs import HOOKS, Specs
 from libgitopper.model import Release
 from libgitopper.requests import Accepted, Drift, Hold, Installed, Published, Reloaded
@@ -58,6 +58,7 @@ def _answering(function: Callable[..., Any], hook: str, plugin: str) -> Callable
             found = function(*arguments)
         except Exception as exc:
             if _has_words(exc):
+                _sign(exc, f"in {hook} of plugin {plugin!r}")
                 raise
             raise PluginError(
                 f"plugin {plugin!r} raises {type(exc).__name__} in {hook}, whose text can't be had;"
@@ -88,6 +89,12 @@ def _has_words(exc: Exception) -> bool:
     except Exception:  # noqa: BLE001 - it is a stranger's code
         return False
     return True
+
+
+def _sign(exc: Exception, note: str) -> None:
+    """Have `unforeseen`, and the traceback, tell of `note`, where `exc` was not raised on purpose."""
+    if not isinstance(exc, GitopperError) and note not in getattr(exc, "__notes__", ()):
+        exc.add_note(note)
 
 
 def _is_from_outside(exc: BaseException) -> bool:

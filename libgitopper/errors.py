@@ -1,22 +1,23 @@
 """Everything that gitopper raises on purpose.
 
 GitopperError
-ConfigError          a configuration that can't be used; holds every problem found
-PluginError          a plugin that can't be loaded, or a job that no plugin takes
-StateError           the state store can't be read or written
-UnknownRevision      a hash that names no commit which the service may go to
-AccessDenied         credentials that an auth plugin knows, and refuses
-StepError            a step of a reconcile failed; knows its service, and whether a retry can help
-SourceError      the upstream can't be reached, or refuses
-AuthError    the upstream refuses our credentials
-CheckoutError    a release can't be made of a revision
-VerifyError      a service must not go to a revision: it is not signed as it has to be, or lies behind
-CheckError       a release is not fit to be published
-InstallError     a package can't be installed
-PublishError     a release can't be shown at its mappings
-ReloadError      the service did not take the release
-HealthError      the service is not healthy with the release
-CommandError     a command failed, could not start, or ran out of time
+    ConfigError          a configuration that can't be used; holds every problem found
+    PluginError          a plugin that can't be loaded, or a job that no plugin takes
+    StateError           the state store can't be read or written
+    UnknownRevision      a hash that names no commit which the service may go to
+        AmbiguousRevision    a short one that names several
+    AccessDenied         credentials that an auth plugin knows, and refuses
+    StepError            a step of a reconcile failed; knows its service, and whether a retry can help
+        SourceError      the upstream can't be reached, or refuses
+            AuthError    the upstream refuses our credentials
+        CheckoutError    a release can't be made of a revision
+        VerifyError      a service must not go to a revision: it is not signed, or lies behind
+        CheckError       a release is not fit to be published
+        InstallError     a package can't be installed
+        PublishError     a release can't be shown at its mappings
+        ReloadError      the service did not take the release
+        HealthError      the service is not healthy with the release
+        CommandError     a command failed, could not start, or ran out of time
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ __all__ = [
     "StepError",
     "UnknownRevision",
     "VerifyError",
+    "unforeseen",
 ]
 
 
@@ -184,3 +186,9 @@ class CommandError(StepError):
         super().__init__(message, service=service, retryable=retryable)
         self.output = output
         self.code = code
+
+
+def unforeseen(exc: Exception) -> str:
+    """Return what an operator is told of an error that was not raised on purpose, and who raised it."""
+    notes = (note for note in getattr(exc, "__notes__", ()) if note.startswith("in gitopper_"))
+    return " ".join([f"internal error: {type(exc).__name__}: {exc}", *(f"({note})" for note in notes)])

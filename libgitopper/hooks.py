@@ -289,7 +289,7 @@ class Hooks:
     def _answered(self, answer: T | None, hook: str, job: str) -> T:
         if answer is not None:
             return answer
-        message = f"no plugin takes {hook} for {job}; loaded: {', '.join(self.names) or 'none'}"
+        message = f"no plugin takes {hook} for {job}; asked: {', '.join(self.doing(hook)) or 'none'}"
         for broken in self.broken:
             message += f"; {broken}"
         raise PluginError(message)

@@ -13,7 +13,7 @@ from libgitopper.advancing import Advancing
 from libgitopper.deciding import Deciding, Peer, is_touched, showing, unfinished
 from libgitopper.deploying import Deploying
 from libgitopper.drifting import Drifting
-from libgitopper.errors import GitopperError, StepError
+from libgitopper.errors import GitopperError, StepError, unforeseen
 from libgitopper.heads import Heads
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents
@@ -298,7 +298,7 @@ class Reconciler:
             error = exc
         except Exception as exc:
             log.exception("%s: the pass failed in a way that nobody foresaw", service.name)
-            error = StepError(f"internal error: {type(exc).__name__}: {exc}")
+            error = StepError(unforeseen(exc))
             error.__cause__ = exc
         if isinstance(error, StepError) and error.service is None:
             error.service = service.name

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from attrs import evolve, frozen
 
-from libgitopper.errors import GitopperError, HealthError, PluginError
+from libgitopper.errors import GitopperError, HealthError, PluginError, unforeseen
 from libgitopper.hooks import Hooks
 from libgitopper.model import Release, Service
 from libgitopper.requests import Accepted, HealthRequest
@@ -130,7 +130,7 @@ class HealthWatch:
         except Exception as exc:
             name = request.service.name
             log.exception("%s: a probe of its health failed in a way that nobody foresaw", name)
-            return f"internal error: {type(exc).__name__}: {exc}"
+            return unforeseen(exc)
 
     def _owed(self, seen: _Seen, health: Health) -> float:
         """Seconds that it still has to stay healthy."""

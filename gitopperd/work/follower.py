@@ -11,6 +11,7 @@ from gitopperd.work.asked import Asked
 from gitopperd.work.delays import next_delay
 from gitopperd.work.threads import Threads
 from libgitopper import GitopperError, Reconciler, SourceHealth, Store, Watch
+from libgitopper.errors import unforeseen
 from libgitopper.reconciler import utc_now
 
 __all__ = ["Follower"]
@@ -113,7 +114,7 @@ class Follower:
             self._failed(str(exc))
         except Exception as exc:
             log.exception("%s: the poll failed in a way that nobody foresaw", self.watch.upstream)
-            self._failed(f"internal error: {type(exc).__name__}: {exc}")
+            self._failed(unforeseen(exc))
         else:
             self._failures = 0
             self._polled_branches = watch.branches

@@ -43,6 +43,7 @@ from libgitopper import (
     VerifyRequest,
     hookimpl,
 )
+from libgitopper.errors import unforeseen
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SERVICE = Service(
@@ -143,6 +144,28 @@ def test_an_error_that_has_no_text_fails_nobody_who_shows_it(hook: str) -> None:
         PluginError, match=rf"plugin 'acme' raises MuteError in {hook}, whose text can't be had"
     ):
         CALLS[hook](answering(hook, fail))
+
+
+@pytest.mark.parametrize("hook", CALLS)
+def test_an_error_that_nobody_foresaw_is_told_with_plugin_and_hook(hook: str) -> None:
+    wrong = KeyError("realm")
+
+    def fail() -> None:
+        raise wrong
+
+    for _ in range(2):
+        with pytest.raises(KeyError) as caught:
+            CALLS[hook](answering(hook, fail))
+        assert unforeseen(caught.value) == f"internal error: KeyError: 'realm' (in {hook} of plugin 'acme')"
+
+
+def test_an_error_that_is_raised_on_purpose_is_told_as_it_is() -> None:
+    def refuse() -> None:
+        raise CheckError("line 3: no such directive")
+
+    with pytest.raises(CheckError, match=r"^line 3: no such directive$") as caught:
+        CALLS["gitopper_check"](answering("gitopper_check", refuse))
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_an_observer_can_not_end_the_program_either(caplog: pytest.LogCaptureFixture) -> None:

@@ -130,7 +130,9 @@ def test_an_exception_that_nobody_foresaw_is_an_outcome_and_is_logged(
     host.script.on("checkout web", ZeroDivisionError("oh"))
     outcome = host.pass_(host.service())
     assert isinstance(outcome.error, StepError)
-    assert str(outcome.error) == "internal error: ZeroDivisionError: oh"
+    assert str(outcome.error) == (
+        "internal error: ZeroDivisionError: oh (in gitopper_checkout of plugin 'SimulatedGit')"
+    )
     assert outcome.error.service == "web"
     assert isinstance(outcome.error.__cause__, ZeroDivisionError)
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]

@@ -247,7 +247,10 @@ def test_an_error_that_nobody_foresaw_is_logged_and_counts_as_not_healthy(
     site = Site(answer=lambda _: ZeroDivisionError("division by zero"))
     with caplog.at_level(logging.ERROR), pytest.raises(HealthError) as caught:
         site.watch(within_seconds=1)
-    assert str(caught.value) == "not healthy within 1s: internal error: ZeroDivisionError: division by zero"
+    assert str(caught.value) == (
+        "not healthy within 1s: internal error: ZeroDivisionError: division by zero"
+        " (in gitopper_health of plugin 'Site')"
+    )
     record = caplog.records[0]
     assert record.exc_info
     assert "web" in record.getMessage()
