@@ -8,7 +8,7 @@ shows LINK of the repository at LOCAL by a symlink, as `motd /tmp/motd` or `graf
 import sys
 from pathlib import Path
 
-from libgitopper import Mapping, Reconciler, Service, Source, StateStore, load_plugins, watches
+from libgitopper import Mapping, Reconciler, Service, Source, SourceError, StateStore, load_plugins, watches
 
 
 def main(upstream: str, branch: str, link: str, local: str) -> int:
@@ -25,7 +25,10 @@ def main(upstream: str, branch: str, link: str, local: str) -> int:
     with StateStore(home / "state.db") as state:
         reconciler = Reconciler(hooks=load_plugins(), state=state)
         (watch,) = watches([service], stores=home / ".gitopper/stores")
-        store = reconciler.poll(watch)
+        try:
+            store = reconciler.poll(watch)
+        except SourceError as exc:
+            sys.exit(str(exc))
         outcome = reconciler.reconcile(service, store)
     why = outcome.error or (outcome.plan.why if outcome.plan else "")
     if outcome.deployed is None or outcome.deployed.revision != store.tips.get(branch):

@@ -73,7 +73,7 @@ class Behind:
     upstream: str
     """The tip."""
     commits: int
-    """Those of the tip that what is published does not have; `MOST_COMMITS` means at least so many."""
+    """Those of the tip that what is published does not have; 1000 means at least so many."""
     touching: int
     """How many of these change the paths of the service."""
 

@@ -108,6 +108,39 @@ def test_an_example_without_arguments_tells_how_to_call_it(name: str) -> None:
     assert f"python examples/{name}" in done.stderr
 
 
+def failed(name: str, *arguments: str, home: Path) -> str:
+    """Run an example that has to end with an error, and return its one line."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        env={**os.environ, "HOME": str(home)}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    *_, line = done.stderr.splitlines()
+    assert "Traceback" not in done.stderr
+    return line
+
+
+def test_what_goes_wrong_is_told_in_words_for_people(tmp_path: Path) -> None:
+    nowhere = f"file://{tmp_path}/nowhere"
+    told = failed("reconcile_once.py", nowhere, "main", "web", str(tmp_path / "web"), home=tmp_path)
+    assert told.startswith(f"{nowhere}: ")
+    config = tmp_path / "gitopper.toml"
+    assert "No such file" in failed("watch_upstream.py", str(config), home=tmp_path)
+    config.write_text("services = []\n")
+    assert "has no service for" in failed("watch_upstream.py", str(config), home=tmp_path)
+
+
+def test_a_watcher_outlives_an_upstream_that_can_not_be_reached(tmp_path: Path) -> None:
+    config = tmp_path / "gitopper.toml"
+    config.write_text(
+        f'[global]\nupstream = "file://{tmp_path}/nowhere"\nmount = "{tmp_path}/mount"\n'
+        f'publish = "symlink"\n[[services]]\nmachine = "*"\nservice = "web"\n'
+        f'dirs = [{{ local = "{tmp_path}/web", link = "web" }}]\n'
+    )
+    told = run("watch_upstream.py", str(config), "2", "0", home=tmp_path)
+    assert told.count(f"file://{tmp_path}/nowhere: ") == 2
+
+
 def test_a_watcher_tells_what_would_change_and_touches_nothing(tmp_path: Path, upstream: Upstream) -> None:
     config = tmp_path / "gitopper.toml"
     local = tmp_path / "etc-web"
