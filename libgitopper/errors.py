@@ -46,6 +46,7 @@ __all__ = [
     "StepError",
     "UnknownRevision",
     "VerifyError",
+    "told",
     "unforeseen",
 ]
 
@@ -188,7 +189,15 @@ class CommandError(StepError):
         self.code = code
 
 
+def told(exc: BaseException) -> str:
+    """Return the kind of `exc` and its text; its kind alone where its own code fails to give a text."""
+    try:
+        return f"{type(exc).__name__}: {exc}"
+    except Exception:  # noqa: BLE001 - it is a stranger's code
+        return type(exc).__name__
+
+
 def unforeseen(exc: Exception) -> str:
     """Return what an operator is told of an error that was not raised on purpose, and who raised it."""
     notes = (note for note in getattr(exc, "__notes__", ()) if note.startswith("in gitopper_"))
-    return " ".join([f"internal error: {type(exc).__name__}: {exc}", *(f"({note})" for note in notes)])
+    return " ".join([f"internal error: {told(exc)}", *(f"({note})" for note in notes)])

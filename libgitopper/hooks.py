@@ -88,6 +88,8 @@ class Hooks:
                 specified.
         """
         who = name or _name_of(plugin)
+        if plugin is None:
+            raise PluginError(f"plugin {who!r} of {distribution} is None; name a module, or an instance")
         if (twin := self.manager.get_name(plugin)) and twin != who:
             raise PluginError(
                 f"plugin {who!r} of {distribution}: the same is registered already as {twin!r} of"
@@ -101,7 +103,7 @@ class Hooks:
         try:
             self.manager.register(plugin, name=who)
         except (pluggy.PluginValidationError, ValueError) as exc:
-            raise PluginError(f"plugin {who!r} of {distribution}: {exc}") from exc
+            raise PluginError(f"plugin {who!r} of {distribution}: {' '.join(str(exc).split())}") from exc
         try:
             self._validate(plugin)
         except PluginError as exc:
@@ -114,7 +116,9 @@ class Hooks:
         try:
             self.manager.check_pending()
         except pluggy.PluginValidationError as exc:
-            raise PluginError(f"can't be used: {exc}") from exc
+            # Without the plugin's repr, which may hold a secret.
+            unknown, _, _ = str(exc).partition(" in plugin ")
+            raise PluginError(f"can't be used: {unknown}; name it as one of: {', '.join(HOOKS)}") from exc
         own = [
             (caller.name, implementation)
             for caller in self.manager.get_hookcallers(plugin) or ()

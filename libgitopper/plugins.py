@@ -8,10 +8,13 @@ from importlib.metadata import EntryPoint, entry_points
 
 from attrs import evolve
 
+from libgitopper.errors import PluginError, told
 from libgitopper.hooks import BrokenPlugin, Hooks
 from libgitopper.hookspecs import PROJECT
 
 __all__ = ["load_plugins"]
+
+RESERVED = "gitopperd."
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +24,7 @@ def load_plugins(found: Iterable[EntryPoint] | None = None) -> Hooks:
 
     Raises:
         PluginError: a plugin implements no hook, or one that does not exist: it was written for
-            something else, and would be silently without effect.
+            something else, and would be silently without effect. Or its name is taken.
     """
     hooks = Hooks()
     points = entry_points(group=PROJECT) if found is None else found
@@ -29,11 +32,18 @@ def load_plugins(found: Iterable[EntryPoint] | None = None) -> Hooks:
         distribution = point.dist.name if point.dist else "an unknown distribution"
         try:
             plugin = point.load()
-        except (Exception, SystemExit) as exc:  # noqa: BLE001 - a plugin may fail in any way; it is reported
-            reason = f"{type(exc).__name__}: {exc}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001 - a plugin may fail in any way; it is reported
+            reason = told(exc)
             broken = BrokenPlugin(name=point.name, distribution=distribution, reason=reason)
             hooks = evolve(hooks, broken=(*hooks.broken, broken))
             log.warning("%s", broken)
             continue
+        if point.name.startswith(RESERVED):
+            raise PluginError(
+                f"plugin {point.name!r} of {distribution}: names that begin with {RESERVED!r} are those of"
+                " the daemon's own observers; rename it"
+            )
         hooks.register(plugin, name=point.name, distribution=distribution)
     return hooks
