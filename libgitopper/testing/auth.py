@@ -193,6 +193,34 @@ class AuthContract:
             return
         assert identity is None
 
+    @pytest.mark.parametrize("value", HOSTILE_HEADERS)
+    def test_no_value_of_its_own_headers_makes_it_fail_or_lets_anybody_in(
+        self, hooks: Hooks, known: AuthRequest, settings: Mapping[str, Any], value: str
+    ) -> None:
+        """Each header of `known` in turn, with the others as they are. Who it is may be public."""
+        for name in known.headers:
+            try:
+                identity = self.asked(hooks, self._forged(known, name, value), settings)
+            except AccessDenied:
+                continue
+            assert identity is None or name in self.public_headers, name
+
+    def test_a_part_of_a_secret_lets_nobody_in(
+        self, hooks: Hooks, known: AuthRequest, settings: Mapping[str, Any]
+    ) -> None:
+        """Nor does a secret with something behind it: it is compared as a whole."""
+        for name, value in known.headers.items():
+            for forged in () if name in self.public_headers else (value[: len(value) // 2], value * 2):
+                try:
+                    identity = self.asked(hooks, self._forged(known, name, forged), settings)
+                except AccessDenied:
+                    continue
+                assert identity is None, name
+
+    def _forged(self, known: AuthRequest, name: str, value: str) -> AuthRequest:
+        request = self.anew(known)
+        return evolve(request, headers={**request.headers, name: value})
+
     def test_good_settings_have_no_problems(self, hooks: Hooks, settings: Mapping[str, Any]) -> None:
         """They are judged when the configuration is read."""
         assert hooks.auth_problems(self.name, settings) == ()

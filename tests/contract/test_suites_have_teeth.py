@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import shutil
 from pathlib import Path
 
@@ -10,15 +11,21 @@ from attrs import evolve
 
 from gitopper_plugins import symlink
 from libgitopper import (
+    AccessDenied,
+    AuthRequest,
+    Grant,
     Hooks,
+    Identity,
     MountRequest,
     MountVerb,
     Published,
     PublishError,
     Reloaded,
     ReloadRequest,
+    Role,
     hookimpl,
 )
+from libgitopper.testing.auth import AuthContract, request_for_tests
 from libgitopper.testing.contract import needs_root
 from libgitopper.testing.mount import MountContract, Stage
 from libgitopper.testing.reload import ReloadContract, service_for_tests
@@ -191,4 +198,54 @@ def test_a_plugin_that_leaves_a_service_stopped_at_its_first_release_is_told() -
     with pytest.raises(AssertionError):
         ReloadContract().test_what_does_not_run_is_started_with_its_first_release(
             hooked(Waiting()), service_for_tests("app")
+        )
+
+
+class Lenient:
+    """Takes what a secret begins with for the secret."""
+
+    @hookimpl
+    def gitopper_auth(self, request: AuthRequest) -> Identity | None:
+        given = request.headers.get("x-badge")
+        if given is None:
+            return None
+        if not self.fits(given):
+            raise AccessDenied("no such badge")
+        return Identity(name="badge", grants=(Grant(role=Role.OPERATE),))
+
+    def fits(self, given: str) -> bool:
+        return "correct horse".startswith(given)
+
+
+class Strict(Lenient):
+    """Fails at what is no UTF-8."""
+
+    def fits(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), b"correct horse")
+
+
+class Judged(AuthContract):
+    name = "badge"
+    __test__ = False
+
+
+KNOWN = request_for_tests(headers={"x-badge": "correct horse"})
+
+
+def test_a_plugin_that_takes_a_part_for_the_whole_is_told() -> None:
+    hooks = Hooks()
+    hooks.register(Lenient(), name="badge")
+    with pytest.raises(AssertionError, match="x-badge"):
+        Judged().test_a_part_of_a_secret_lets_nobody_in(hooks, KNOWN, {})
+    with pytest.raises(AssertionError, match="x-badge"):
+        Judged().test_no_value_of_its_own_headers_makes_it_fail_or_lets_anybody_in(hooks, KNOWN, {}, "")
+
+
+def test_a_plugin_that_fails_at_what_anybody_may_send_is_told() -> None:
+    hooks = Hooks()
+    hooks.register(Strict(), name="badge")
+    Judged().test_a_part_of_a_secret_lets_nobody_in(hooks, KNOWN, {})
+    with pytest.raises(UnicodeEncodeError):
+        Judged().test_no_value_of_its_own_headers_makes_it_fail_or_lets_anybody_in(
+            hooks, KNOWN, {}, "Bearer \udcff"
         )

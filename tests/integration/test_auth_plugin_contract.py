@@ -142,6 +142,8 @@ class Proxy:
         user = request.headers.get("x-remote-user")
         if request.plugin != self.name or user is None or request.peer not in request.settings["proxies"]:
             return None
+        if not user or not user.isprintable():
+            raise AccessDenied("the proxy names nobody")
         return Identity(name=f"proxy:{user}", grants=(Grant(role=Role.OPERATE),))
 
     @hookimpl

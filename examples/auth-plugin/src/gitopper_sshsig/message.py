@@ -14,5 +14,8 @@ SIGNATURE = "x-gitopper-signature"
 
 
 def signed_text(*, method: str, host: str, path: str, time: str, nonce: str) -> bytes:
-    """Return the bytes to sign. `host` is the Host header; `path` is raw, with its query."""
-    return "\n".join((method, host.lower(), path, time, nonce, "")).encode()
+    """Return the bytes to sign. `host` is the Host header; `path` is raw, with its query.
+
+    What a header has that is no UTF-8 came as lone surrogates, and is signed as the bytes that it was.
+    """
+    return "\n".join((method, host.lower(), path, time, nonce, "")).encode(errors="surrogateescape")
