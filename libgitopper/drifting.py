@@ -64,22 +64,21 @@ class Drifting:
     def seen(self, service: Service, store: Store | None) -> Drift | None:
         """The same for a pass: by the policy, and never in the way of a deploy.
 
-        What is shown and was not taken is looked at, too, so that it is kept: people mend by hand what a
-        service could not take. But it is returned of what is deployed alone.
+        What is shown and was not taken is looked at first, so that it is kept: people mend by hand what
+        a service could not take. What is returned is the drift of what is deployed.
         """
         if service.drift is DriftPolicy.OFF:
             return None
         try:
             deployed = self._state.deployed(service.name)
-            shown = unfinished(self._hooks, self._state.attempt(service.name)) or deployed
-            drift = self.look(service, store, shown, thorough=False)
+            shown = unfinished(self._hooks, self._state.attempt(service.name))
+            if shown and not (deployed and shown.release == deployed.release):
+                self.look(service, store, shown, thorough=False)
+            return self.look(service, store, deployed, thorough=False)
         except GitopperError as exc:
             log.warning("%s: its files could not be compared with their revision: %s", service.name, exc)
         except Exception:
             log.exception("%s: its files could not be compared with their revision", service.name)
-        else:
-            if deployed and shown and shown.release == deployed.release:
-                return drift
         return None
 
     def heal(self, service: Service, store: Store, drift: Drift, deployed: Deployed) -> Drift | None:
