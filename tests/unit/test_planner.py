@@ -156,6 +156,8 @@ def test_a_plan_says_why_in_one_line_with_the_links_that_changed() -> None:
     )
     assert plan.why == "mapped paths changed: web"
     assert Plan(verb=Verb.KEEP, reasons=(Reason.IN_LINE,)).why == "its commit is deployed"
+    two = Plan(verb=Verb.DEPLOY, reasons=(Reason.CONTENT, Reason.UNPUBLISHED), changed=("web", "cert.pem"))
+    assert two.why == f"mapped paths changed: web, cert.pem; {Reason.UNPUBLISHED.value}"
 
 
 def test_a_mode_that_changes_is_a_change() -> None:

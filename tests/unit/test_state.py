@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -92,6 +92,30 @@ def test_every_intent_comes_back_as_it_was(store: StateStore, intent: Intent) ->
     store.set_intent("web", intent)
     assert store.intent("web") == intent
     assert store.intent("webapp") == Intent()
+
+
+END_OF_AN_ATTEMPT: list[Callable[[StateStore], object]] = [
+    lambda store: store.begin("web", ATTEMPT),
+    lambda store: store.record(DEPLOYED),
+    lambda store: store.forget("web"),
+]
+
+
+@pytest.mark.parametrize("end", END_OF_AN_ATTEMPT)
+def test_what_could_not_be_written_is_owed_until_something_is(
+    path: Path, end: Callable[[StateStore], object]
+) -> None:
+    with StateStore(path) as store:
+        unwritten = evolve(ATTEMPT, release="r9")
+        store.owe("web", unwritten)
+        assert store.attempt("web") == unwritten
+        assert store.attempt("db") is None
+        end(store)
+        now = store.attempt("web")
+        assert now is None or now.release == ATTEMPT.release
+        store.owe("web", unwritten)
+    with StateStore(path) as store:
+        assert store.attempt("web") == now, "it is owed by that process alone"
 
 
 def test_to_record_ends_the_attempt_and_to_advance_does_not(store: StateStore) -> None:

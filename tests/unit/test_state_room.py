@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from attrs import evolve
 
 from libgitopper import DriftRecord, StateStore
 from libgitopper.state import file, history
-from tests.support.kept import DEPLOYED, DRIFT, FREEZE
+from tests.support.kept import ATTEMPT, DEPLOYED, DRIFT, FREEZE
 
 MIB = 1024 * 1024
 
@@ -124,7 +125,8 @@ def test_nobody_else_can_read_the_files_whatever_directory_they_are_in(path: Pat
     finally:
         os.umask(former)
     assert there == {"state.db": 0o600, "state.db-wal": 0o600, "state.db-shm": 0o600}
-    assert set(modes(path).values()) == {0o600}
+    # A journal stays, empty: on a disk that is full by then, the next start could make none.
+    assert modes(path) == {"state.db": 0o600, "state.db-wal": 0o600}
 
 
 def test_files_that_others_could_read_are_closed_to_them(path: Path) -> None:
@@ -140,6 +142,62 @@ def test_files_that_others_could_read_are_closed_to_them(path: Path) -> None:
     with StateStore(path) as store:
         assert set(modes(path).values()) == {0o600}
         assert store.intent("web") == FREEZE
+
+
+def test_of_the_files_those_that_are_there_are_closed_to_others(path: Path) -> None:
+    path.touch(mode=0o644)
+    path.with_name("state.db-shm").touch(mode=0o644)
+    with StateStore(path):
+        assert set(modes(path).values()) == {0o600}
+
+
+def test_files_that_can_not_be_closed_to_others_are_told_and_used(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(file: Path, mode: int) -> None:
+        raise PermissionError(1, "not yours", str(file))
+
+    with StateStore(path) as store:
+        store.set_intent("web", FREEZE)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with StateStore(path):
+        assert not caplog.messages, "what is private is left alone"
+    os.chmod(path, 0o644)  # noqa: PTH101 - the other one refuses
+    with StateStore(path) as store:
+        assert store.intent("web") == FREEZE
+    assert caplog.messages == [f"{path}: others may read it: [Errno 1] not yours: '{path}'"]
+
+
+def test_a_store_whose_directory_is_gone_can_be_closed(path: Path) -> None:
+    store = StateStore(path)
+    shutil.rmtree(path.parent)
+    store.close()
+
+
+def test_room_that_can_not_be_given_back_now_is_no_reason_against_keeping(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> bool:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with StateStore(path) as store:
+        monkeypatch.setattr(file, "_gives_back", fail)
+        assert store.keep_drift(DRIFT)
+        assert store.drifts("web") == (DRIFT,)
+
+
+def test_where_sqlite_can_not_share_the_file_it_is_opened_alone_and_that_is_told(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with StateStore(path) as store:
+        store.set_intent("web", FREEZE)
+    path.with_name("state.db-shm").symlink_to("gone/shm")  # as on a full disk, it can't be made
+    with StateStore(path) as store:
+        assert store.intent("web") == FREEZE
+        store.begin("web", ATTEMPT)
+        assert store.attempt("web") is not None
+    (told,) = caplog.messages
+    assert told.startswith(f"{path}: unable to open database file; see that there is space")
 
 
 def test_a_file_is_not_opened_beside_sqlite_which_would_drop_the_locks_of_this_process(path: Path) -> None:
