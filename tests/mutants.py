@@ -26,9 +26,15 @@ EQUIVALENT = {
     'which, values = ("WHERE service = ?", (service, limit)) if service else ("XXXX", (limit,))': (
         "to SQLite this is another name for the table"
     ),
-    "path, isolation_level=None, check_same_thread=False": "SQLite itself waits for as long",
-    "path, timeout=BUSY_SECONDS, check_same_thread=False": (
+    "connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)": (
+        "SQLite itself waits for as long"
+    ),
+    "connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)": (
         "each write begins its transaction by name, so the library has none to begin"
+    ),
+    "return _connected(path, alone=None)": "None is as little as False",
+    "os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, ))": (
+        "it is closed to others right after, before anything is in it"
     ),
     "if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:": (
         "no clock is read at that very instant"
@@ -44,7 +50,7 @@ EQUIVALENT = {
 """What a mutant made of a line, stripped, and why that does not matter."""
 
 _QUERIES = (
-    "SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WHERE ", "BY ", "VALUES ", "PRAGMA ", '"BEGIN ',
+    "SELECT ", " OVER ", "INSERT ", "UPDATE ", "DELETE ", "WHERE ", "BY ", "VALUES ", "PRAGMA ", '"BEGIN ',
     '"COMMIT"', '"ROLLBACK"',
 )  # fmt: skip
 

@@ -27,7 +27,7 @@ from libgitopper import (
     Verb,
     hookimpl,
 )
-from libgitopper.deciding import Deciding, Decision, is_touched
+from libgitopper.deciding import Deciding, Decision, is_touched, showing
 from libgitopper.orders import Course, Order, View
 from libgitopper.records import Rejection
 from tests.support.kept import ATTEMPT, CONTENT, DEPLOYED, SERVICE, A, B
@@ -201,3 +201,11 @@ def test_a_service_is_touched_unless_it_is_known_not_to_be(
     store: Store, deployed: Deployed | None, touched: bool
 ) -> None:
     assert is_touched(SERVICE, store, deployed) is touched
+
+
+def test_without_an_attempt_the_files_are_of_what_is_deployed(tmp_path: Path) -> None:
+    with StateStore(tmp_path / "state.db") as state:
+        assert showing(Hooks(), state, "web") is None
+        state.record(DEPLOYED)
+        assert showing(Hooks(), state, "web") == state.deployed("web")
+        assert showing(Hooks(), state, "db") is None

@@ -147,8 +147,8 @@ def test_files_that_others_could_read_are_closed_to_them(path: Path) -> None:
 def test_of_the_files_those_that_are_there_are_closed_to_others(path: Path) -> None:
     path.touch(mode=0o644)
     path.with_name("state.db-shm").touch(mode=0o644)
-    with StateStore(path):
-        assert set(modes(path).values()) == {0o600}
+    file._make_private(path)
+    assert modes(path) == {"state.db": 0o600, "state.db-shm": 0o600}
 
 
 def test_files_that_can_not_be_closed_to_others_are_told_and_used(
@@ -172,6 +172,30 @@ def test_a_store_whose_directory_is_gone_can_be_closed(path: Path) -> None:
     store = StateStore(path)
     shutil.rmtree(path.parent)
     store.close()
+
+
+def test_room_is_given_back_page_by_page_and_not_by_writing_all_anew(path: Path) -> None:
+    done: list[str] = []
+    with StateStore(path) as store:
+        store._connection.set_trace_callback(done.append)
+        store.keep_drift(DRIFT)
+    assert "PRAGMA incremental_vacuum" in done
+    assert "VACUUM" not in done
+
+
+def test_a_program_that_comes_and_goes_leaves_the_journal_of_who_stays(path: Path) -> None:
+    """Who is the last one takes it away; one that has dropped its locks is not seen any more."""
+    with StateStore(path) as store:
+        StateStore(path).close()
+        store.set_intent("web", FREEZE)
+        journal = path.with_name("state.db-wal")
+        before = journal.stat()
+        assert before.st_size > 0
+        script = (
+            f"import sqlite3; sqlite3.connect({str(path)!r}).execute('SELECT * FROM intent').fetchall()"
+        )
+        subprocess.run([sys.executable, "-c", script], check=True)
+        assert (journal.stat().st_ino, journal.stat().st_size) == (before.st_ino, before.st_size)
 
 
 def test_room_that_can_not_be_given_back_now_is_no_reason_against_keeping(
