@@ -5,7 +5,6 @@ from __future__ import annotations
 from aiohttp import web
 
 from gitopperd.api.errors import answer
-from gitopperd.api.queries import no_query
 from gitopperd.api.routes import Route
 from gitopperd.reloading import Reloading
 from libgitopper import ConfigError, Role
@@ -17,7 +16,6 @@ RELOADING = web.AppKey("reloading", Reloading)
 
 async def reload_config(request: web.Request) -> web.Response:
     """Load the configuration again; one with mistakes is refused, with all of them."""
-    no_query(request)
     try:
         loaded = await request.app[RELOADING].reload()
     except ConfigError as exc:

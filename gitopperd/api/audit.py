@@ -17,7 +17,7 @@ from attrs import evolve
 
 from gitopperd.api.errors import answer
 from gitopperd.api.guard import Attempted
-from gitopperd.api.queries import query_of, whole_number
+from gitopperd.api.queries import QUERY, whole_number
 from gitopperd.api.routes import Route
 from gitopperd.logs import audit_log
 from gitopperd.work.threads import Threads
@@ -222,7 +222,7 @@ AUDIT = web.AppKey("audit", Audit)
 
 async def audit(request: web.Request) -> web.Response:
     """The last entries of the audit, newest first."""
-    query = query_of(request, "limit", "service")
+    query = request[QUERY]
     limit = whole_number(query, "limit", SHOWN, MOST_SHOWN)
     return answer({"audit": await request.app[AUDIT].show(limit, query.get("service"))})
 
@@ -230,6 +230,6 @@ async def audit(request: web.Request) -> web.Response:
 ROUTES = (
     Route(
         method="GET", path="/audit", handler=audit, access=Role.ADMIN,
-        summary="Who did what to which service, newest first.",
+        summary="Who did what to which service, newest first.", query=("limit", "service"),
     ),
 )  # fmt: skip

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gitopperd.api.errors import BadRequest, answer
 from gitopperd.api.inquiries import INQUIRIES, commit_of, file_members, instant
-from gitopperd.api.queries import query_of, whole_number
+from gitopperd.api.queries import QUERY, whole_number
 from gitopperd.api.routes import Route
 from libgitopper import Compared, Difference, Role
 
@@ -27,7 +27,7 @@ MOST_PATCH_BYTES = 16 * 1024 * 1024
 async def diff(request: web.Request) -> web.Response:
     """What differs, as a patch; drift where there is any, else what would come, if nothing is asked for."""
     name, inquiries = request.match_info["service"], request.app[INQUIRIES]
-    query = query_of(request, "kind", "number", "from", "to")
+    query = request[QUERY]
     before, after = commit_of(query, "from"), commit_of(query, "to")
     kind, number = _kind(query), whole_number(query, "number", 1, MOST_KEPT)
     if before is None and after is None:
@@ -69,5 +69,6 @@ ROUTES = (
     Route(
         method="GET", path="/diff/{service}", handler=diff, access=Role.OPERATE,
         summary="What differs, as a patch: drift, what would come, or two revisions.",
+        query=("kind", "number", "from", "to"),
     ),
 )  # fmt: skip

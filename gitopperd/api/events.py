@@ -224,6 +224,6 @@ async def _stream(watcher: Watcher, response: web.StreamResponse) -> None:
 ROUTES = (
     Route(
         method="GET", path="/events", handler=events, access=Role.READ, narrowed=True,
-        summary="What happens, as it happens: server-sent events.",
+        summary="What happens, as it happens: server-sent events.", query=None,
     ),
 )  # fmt: skip

@@ -16,7 +16,7 @@ from gitopperd.api.inquiries import (
     instant,
     plan_member,
 )
-from gitopperd.api.queries import query_of
+from gitopperd.api.queries import QUERY
 from gitopperd.api.routes import Route
 from libgitopper import Commit, Effect, Explanation, Role
 from libgitopper.status import one_line
@@ -29,7 +29,7 @@ MOST_DEPLOYS = 20
 
 async def explain(request: web.Request) -> web.Response:
     """Why a commit did, or did not, touch a service; without a commit, the tip of its branch."""
-    commit = commit_of(query_of(request, "commit"), "commit")
+    commit = commit_of(request[QUERY], "commit")
     return answer(_member(await request.app[INQUIRIES].explain(request.match_info["service"], commit)))
 
 
@@ -76,6 +76,6 @@ def _effect(effect: Effect) -> dict[str, object]:
 ROUTES = (
     Route(
         method="GET", path="/explain/{service}", handler=explain, access=Role.READ,
-        summary="Why a commit did, or did not, touch a service.",
+        summary="Why a commit did, or did not, touch a service.", query=("commit",),
     ),
 )  # fmt: skip

@@ -192,7 +192,7 @@ async def openapi(request: web.Request) -> web.Response:
 ROUTES = (
     Route(
         method="GET", path="/openapi.json", handler=openapi, access=Open.PUBLIC,
-        summary="This description.",
+        summary="This description.", query=None,
     ),
 )  # fmt: skip
 

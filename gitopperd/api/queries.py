@@ -8,12 +8,16 @@ from datetime import datetime, timedelta
 from aiohttp import web
 
 from gitopperd.api.errors import BadRequest
+from gitopperd.api.routes import Handler, route_of
 from libgitopper import parse_duration
 
-__all__ = ["freeze_reason", "freeze_until", "no_query", "query_of", "whole_number"]
+__all__ = ["QUERY", "freeze_reason", "freeze_until", "query_of", "strict_query", "whole_number"]
 
 REASON_LENGTH = 500
 SHORTEST_SECONDS, LONGEST_SECONDS = 1.0, 366 * 24 * 3600.0
+
+QUERY: web.RequestKey[Mapping[str, str]] = web.RequestKey("query", Mapping)
+"""The query parameters of a route that says which it takes; an empty one counts as none."""
 
 
 def query_of(request: web.Request, *known: str) -> Mapping[str, str]:
@@ -33,13 +37,13 @@ def query_of(request: web.Request, *known: str) -> Mapping[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def no_query(request: web.Request) -> None:
-    """See to it that there are no query parameters.
-
-    Raises:
-        BadRequest: there is one.
-    """
-    query_of(request)
+@web.middleware
+async def strict_query(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what the route does not take, before its handler is called; what it takes is at `QUERY`."""
+    route = route_of(request)
+    if route is not None and route.query is not None:
+        request[QUERY] = query_of(request, *route.query)
+    return await handler(request)
 
 
 def whole_number(query: Mapping[str, str], name: str, default: int, most: int) -> int:

@@ -20,7 +20,7 @@ from gitopperd.api.history import ROUTES as HISTORY_ROUTES
 from gitopperd.api.inquiries import INQUIRIES
 from gitopperd.api.listing import Listing, member, rfc3339
 from gitopperd.api.openapi import ROUTES as OPENAPI_ROUTES
-from gitopperd.api.queries import freeze_reason, freeze_until, no_query, query_of
+from gitopperd.api.queries import QUERY, freeze_reason, freeze_until, strict_query
 from gitopperd.api.routes import IDENTITY, Open, Route, register
 from gitopperd.api.webhooks import ROUTES as WEBHOOK_ROUTES
 from gitopperd.api.webhooks import WEBHOOKS, Webhooks
@@ -55,7 +55,7 @@ def make_app(
     end, the second has the body read, within its limits, before a handler runs.
     """
     # Twice: inside the guard, so that it audits the status that is answered; outside, for its own faults.
-    middlewares = [attended, errors_as_json, guard.middleware(), errors_as_json, whole_body]
+    middlewares = [attended, errors_as_json, guard.middleware(), errors_as_json, whole_body, strict_query]
     app = web.Application(middlewares=middlewares)
     app[DAEMON] = daemon
     app[INQUIRIES] = daemon.inquiries
@@ -76,20 +76,17 @@ async def _let_watchers_go(app: web.Application) -> None:
 
 async def list_machines(request: web.Request) -> web.Response:
     """Every machine in the config."""
-    no_query(request)
     return answer({"machines": list(request.app[DAEMON].machines)})
 
 
 async def list_services(request: web.Request) -> web.Response:
     """Every service of this host that the asker may see."""
-    no_query(request)
     body = request.app[LISTING].text(request[IDENTITY])
     return web.Response(body=body, content_type="application/json", charset="utf-8")
 
 
 async def list_service(request: web.Request) -> web.Response:
     """One service of this host, and how far it is behind its upstream."""
-    no_query(request)
     name = request.match_info["service"]
     behind = await request.app[INQUIRIES].behind(name)
     told: dict[str, object] = {}
@@ -104,7 +101,7 @@ async def list_service(request: web.Request) -> web.Response:
 
 async def freeze(request: web.Request) -> web.Response:
     """Stop tracking, for a while or until an unfreeze; persisted before the answer."""
-    query = query_of(request, "reason", "for")
+    query = request[QUERY]
     reason, until = freeze_reason(query), freeze_until(query, utc_now())
     by = request[IDENTITY].name
     status = await request.app[DAEMON].freeze(
@@ -118,7 +115,6 @@ async def freeze(request: web.Request) -> web.Response:
 
 async def unfreeze(request: web.Request) -> web.Response:
     """Track again; persisted before the answer."""
-    no_query(request)
     by = request[IDENTITY].name
     status = await request.app[DAEMON].unfreeze(request.match_info["service"], by=by)
     return answer(member(request.app[DAEMON], status))
@@ -126,7 +122,6 @@ async def unfreeze(request: web.Request) -> web.Response:
 
 async def rollback(request: web.Request) -> web.Response:
     """Pin to an older commit; persisted before the answer, carried out after it."""
-    no_query(request)
     names, by = request.match_info, request[IDENTITY].name
     status = await request.app[DAEMON].rollback(names["service"], names["hash"], by=by)
     return answer(member(request.app[DAEMON], status), status=202, note=f"to {names['hash']}")
@@ -134,7 +129,6 @@ async def rollback(request: web.Request) -> web.Response:
 
 async def pull(request: web.Request) -> web.Response:
     """Poll now; the answer does not wait for it."""
-    no_query(request)
     by = request[IDENTITY].name
     status = request.app[DAEMON].pull(request.match_info["service"], by=by)
     return answer(member(request.app[DAEMON], status), status=202)
@@ -142,7 +136,6 @@ async def pull(request: web.Request) -> web.Response:
 
 async def retry(request: web.Request) -> web.Response:
     """Try again what was rejected before; that it may be is persisted before the answer."""
-    no_query(request)
     by = request[IDENTITY].name
     status = await request.app[DAEMON].retry(request.match_info["service"], by=by)
     return answer(member(request.app[DAEMON], status), status=202)
@@ -181,7 +174,7 @@ ROUTES = (
     ),
     Route(
         method="POST", path="/state/freeze/{service}", handler=freeze, access=Role.OPERATE,
-        summary="Stop tracking upstream.",
+        summary="Stop tracking upstream.", query=("reason", "for"),
     ),
     Route(
         method="POST", path="/state/unfreeze/{service}", handler=unfreeze, access=Role.OPERATE,
@@ -199,14 +192,16 @@ ROUTES = (
         method="POST", path="/do/retry/{service}", handler=retry, access=Role.OPERATE,
         summary="Try again what failed its check or its health before.",
     ),
-    Route(method="GET", path="/metrics", handler=metrics, access=Role.READ, summary="Metrics."),
+    Route(
+        method="GET", path="/metrics", handler=metrics, access=Role.READ, summary="Metrics.", query=None
+    ),
     Route(
         method="GET", path="/healthz", handler=healthz, access=Open.PUBLIC,
-        summary="Whether the daemon is alive.",
+        summary="Whether the daemon is alive.", query=None,
     ),
     Route(
         method="GET", path="/readyz", handler=readyz, access=Open.PUBLIC,
-        summary="Whether the first round is complete.",
+        summary="Whether the first round is complete.", query=None,
     ),
 )  # fmt: skip
 

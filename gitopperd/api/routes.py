@@ -40,6 +40,8 @@ class Route:
     narrowed: bool = False
     """The handler shows everybody only the services that they may see. A route with neither this nor a
     ``{service}`` asks for its role without a limit to some services."""
+    query: tuple[str, ...] | None = ()
+    """The query parameters that it takes; any other one is refused. None: it does not look at them."""
     body_bytes: int = 64 * 1024
     """The longest body that it takes."""
 

@@ -164,6 +164,6 @@ async def push(request: web.Request) -> web.Response:
 ROUTES = (
     Route(
         method="POST", path="/hook/{name}", handler=push, access=Open.SIGNED, body_bytes=MAX_PAYLOAD_BYTES,
-        summary="Tell that something was pushed, with a signature of the sender.",
+        summary="Tell that something was pushed, with a signature of the sender.", query=None,
     ),
 )  # fmt: skip

@@ -46,6 +46,12 @@ def test_nothing_is_described_that_is_no_route() -> None:
     assert set(DESCRIBED) == set(OPERATIONS)
 
 
+def test_what_a_route_takes_is_what_is_described() -> None:
+    for route in EVERY_ROUTE:
+        described = DESCRIBED[route.method, route.path].query
+        assert sorted(described) == sorted(route.query or ()), route.path
+
+
 def test_every_route_is_on_the_reference_page() -> None:
     on_the_page = re.findall(r"^\| `(GET|POST) (/[^`?]*)", PAGE, re.MULTILINE)
     assert sorted(on_the_page) == sorted(OPERATIONS)
