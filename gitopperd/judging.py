@@ -41,10 +41,9 @@ def require_plugins(config: Config, origin: Path, hooks: Hooks) -> None:
     problems = []
     for service in config.services:
         for setting, hook in (("publish", "gitopper_mount"), ("reload", "gitopper_reload")):
-            named, there = getattr(service, setting), hooks.doing(hook)
-            if named not in there:
-                broken = "".join(f"; {plugin}" for plugin in hooks.broken)
-                message = f"{setting} = {named!r}: no such plugin; installed: {', '.join(there)}{broken}"
+            named = getattr(service, setting)
+            if named not in hooks.doing(hook):
+                message = f"{setting} = {named!r}: no such plugin; installed: {hooks.tell_doing(hook)}"
                 problems.append(ConfigProblem(path=f"service {service.name}", message=message))
     if problems:
         raise ConfigError(str(origin), tuple(problems))

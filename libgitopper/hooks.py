@@ -149,6 +149,10 @@ class Hooks:
         implementations = getattr(self.manager.hook, hook).get_hookimpls()
         return tuple(sorted(implementation.plugin_name for implementation in implementations))
 
+    def tell_doing(self, hook: str) -> str:
+        """The same in words, for who looked for another one; with those that could not be loaded."""
+        return "; ".join([", ".join(self.doing(hook)) or "none", *map(str, self.broken)])
+
     def fetch(self, request: FetchRequest) -> Store:
         """Bring the store of an upstream up to date (or open it), and return it."""
         store: Store | None = self.manager.hook.gitopper_fetch(request=request)
@@ -248,9 +252,7 @@ class Hooks:
     def auth_problems(self, plugin: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """Return what is wrong with the settings of an auth plugin, a line each: ``key: what is wrong``."""
         if self._of(self.manager.hook.gitopper_auth, plugin) is None:
-            names = ", ".join(self.doing("gitopper_auth")) or "none"
-            broken = "".join(f"; {b}" for b in self.broken)
-            return (f"no such auth plugin; installed: {names}{broken}",)
+            return (f"no such auth plugin; installed: {self.tell_doing('gitopper_auth')}",)
         judge = self._of(self.manager.hook.gitopper_auth_settings, plugin)
         if judge is None:
             return ()
@@ -293,10 +295,7 @@ class Hooks:
     def _answered(self, answer: T | None, hook: str, job: str) -> T:
         if answer is not None:
             return answer
-        message = f"no plugin takes {hook} for {job}; asked: {', '.join(self.doing(hook)) or 'none'}"
-        for broken in self.broken:
-            message += f"; {broken}"
-        raise PluginError(message)
+        raise PluginError(f"no plugin takes {hook} for {job}; asked: {self.tell_doing(hook)}")
 
 
 def _call(implementation: pluggy.HookImpl, **arguments: object) -> Any:
