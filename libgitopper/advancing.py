@@ -18,7 +18,7 @@ from attrs import frozen
 from libgitopper.deciding import Deciding
 from libgitopper.deploying import Deploying
 from libgitopper.disk import sync_filesystem
-from libgitopper.errors import GitopperError
+from libgitopper.errors import GitopperError, told
 from libgitopper.heads import Heads
 from libgitopper.intents import Intents, Superseded
 from libgitopper.locks import NamedLocks
@@ -110,16 +110,16 @@ class Advancing:
                 still=lambda: True,
             )  # fmt: skip
             self._deploying.verify(order)
-        except GitopperError as exc:
-            log.debug("%s: left to its pass: %s", service.name, exc)
+        except Exception as exc:  # noqa: BLE001 - whatever is wrong with one, the others follow; its pass tells
+            log.debug("%s: left to its pass: %s", service.name, told(exc))
             return None
         return order
 
     def _moved(self, order: Order) -> bool:
         try:
             self._heads.move(order, sync=False)
-        except GitopperError as exc:
-            log.debug("%s: left to its pass: %s", order.service.name, exc)
+        except Exception as exc:  # noqa: BLE001 - as above
+            log.debug("%s: left to its pass: %s", order.service.name, told(exc))
             return False
         return True
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from traceback import extract_tb
+from types import CodeType, GeneratorType
 from typing import Any, cast
 
 import pluggy
+from attrs import frozen
 
 from libgitopper.access import Identity
 from libgitopper.errors import GitopperError, PluginError
@@ -16,7 +20,7 @@ from libgitopper.hookspecs import HOOKS, Specs
 from libgitopper.model import Release
 from libgitopper.requests import Accepted, Drift, Hold, Installed, Published, Reloaded
 
-__all__ = ["DUE", "answer_for", "misfit", "unmarked"]
+__all__ = ["DUE", "answer_for", "contained", "misfit", "unmarked"]
 
 DUE: Mapping[str, tuple[type, ...]] = {
     "gitopper_checkout": (Release,),
@@ -40,13 +44,34 @@ ONE_BY_ONE = ("gitopper_auth", "gitopper_auth_settings", "gitopper_event")
 def answer_for(implementation: pluggy.HookImpl, hook: str) -> None:
     """Have the plugin of `implementation` answer for what it returns, and for ending the program.
 
-    From then on both are a `PluginError` that names it. A wrapper answers for others, and is left alone.
+    From then on both are a `PluginError` that names it. What a wrapper returns is an answer for others, and
+    is left alone.
     """
-    if implementation.wrapper or implementation.hookwrapper:
-        return
     # pluggy has no place of its own between itself and one plugin.
     answering = cast("Any", implementation)
-    answering.function = _answering(implementation.function, hook, implementation.plugin_name)
+    wraps = implementation.wrapper or implementation.hookwrapper
+    made = _wrapping if wraps else _answering
+    answering.function = made(implementation.function, hook, implementation.plugin_name)
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Turn what would end more than the call into an error, where no hook is on the way to name its plugin.
+
+    So it is with what a `Store` raises.
+
+    Raises:
+        PluginError: that error.
+    """
+    try:
+        yield
+    except BaseException as exc:
+        if _is_from_outside(exc) or (isinstance(exc, Exception) and not isinstance(exc, StopIteration)):
+            raise
+        *_, last = extract_tb(exc.__traceback__)
+        raise PluginError(
+            f"a plugin wants to end more than the call ({exc!r}) at {last.filename}:{last.lineno}; mend it"
+        ) from exc
 
 
 def _answering(function: Callable[..., Any], hook: str, plugin: str) -> Callable[..., Any]:
@@ -56,21 +81,12 @@ def _answering(function: Callable[..., Any], hook: str, plugin: str) -> Callable
     def answer(*arguments: object) -> object:
         try:
             found = function(*arguments)
-        except Exception as exc:
-            if _has_words(exc):
-                _sign(exc, f"in {hook} of plugin {plugin!r}")
-                raise
-            raise PluginError(
-                f"plugin {plugin!r} raises {type(exc).__name__} in {hook}, whose text can't be had;"
-                " mend the plugin"
-            ) from exc
-        # All else would end more than the call: the program, or who waits for the answer in silence.
+        except StopIteration as exc:
+            # In a future it would leave who waits for it waiting for ever.
+            raise PluginError(f"plugin {plugin!r} raises StopIteration in {hook}; mend the plugin") from exc
         except BaseException as exc:
-            if _is_from_outside(exc):
-                raise
-            raise PluginError(
-                f"plugin {plugin!r} wants to end the program ({exc!r}) in {hook}; mend the plugin"
-            ) from exc
+            _answer_for(exc, hook, plugin)
+            raise
         if due and found is not None and not isinstance(found, due):
             names = " or ".join(kind.__name__ for kind in due)
             raise PluginError(
@@ -80,6 +96,69 @@ def _answering(function: Callable[..., Any], hook: str, plugin: str) -> Callable
         return found
 
     return answer
+
+
+def _wrapping(function: Callable[..., Any], hook: str, plugin: str) -> Callable[..., _Wrapper]:
+    @functools.wraps(function)
+    def wrap(*arguments: object) -> _Wrapper:
+        return _Wrapper(inner=function(*arguments), hook=hook, plugin=plugin)
+
+    return wrap
+
+
+@frozen(kw_only=True, eq=False)
+class _Wrapper:
+    """The generator of a wrapper, with all that pluggy asks of one."""
+
+    inner: GeneratorType[Any, Any, Any]
+    hook: str
+    plugin: str
+
+    @property
+    def gi_code(self) -> CodeType:
+        """By which pluggy names a wrapper that does not yield once."""
+        return self.inner.gi_code
+
+    def __next__(self) -> Any:
+        return self._step(self.inner.__next__)
+
+    def send(self, value: object) -> Any:
+        return self._step(self.inner.send, value)
+
+    def throw(self, exc: BaseException) -> Any:
+        return self._step(self.inner.throw, exc)
+
+    def close(self) -> None:
+        self._step(self.inner.close)
+
+    def _step(self, step: Callable[..., Any], *given: object) -> Any:
+        try:
+            return step(*given)
+        except StopIteration:  # it has ended, and this is what it answers
+            raise
+        except BaseException as exc:
+            _answer_for(exc, self.hook, self.plugin)
+            raise
+
+
+def _answer_for(exc: BaseException, hook: str, plugin: str) -> None:
+    """Have `plugin` answer for `exc`, which it raised or let pass.
+
+    Raises:
+        PluginError: in its place, where it would end more than the call, or can't be told.
+    """
+    if isinstance(exc, Exception):
+        if not _has_words(exc):
+            raise PluginError(
+                f"plugin {plugin!r} raises {type(exc).__name__} in {hook}, whose text can't be had;"
+                " mend the plugin"
+            ) from exc
+        _sign(exc, f"in {hook} of plugin {plugin!r}")
+    # All else would end more than the call: the program, or who waits for the answer in silence.
+    elif not _is_from_outside(exc):
+        raise PluginError(
+            f"plugin {plugin!r} wants to end the program ({exc!r}) in {hook}; mend the plugin"
+        ) from exc
 
 
 def _has_words(exc: Exception) -> bool:
@@ -92,8 +171,12 @@ def _has_words(exc: Exception) -> bool:
 
 
 def _sign(exc: Exception, note: str) -> None:
-    """Have `unforeseen`, and the traceback, tell of `note`, where `exc` was not raised on purpose."""
-    if not isinstance(exc, GitopperError) and note not in getattr(exc, "__notes__", ()):
+    """Have `unforeseen`, and the traceback, tell of `note`, where `exc` was not raised on purpose.
+
+    Only the first one counts: what a wrapper lets pass is another plugin's.
+    """
+    signed = any(known.startswith("in gitopper_") for known in getattr(exc, "__notes__", ()))
+    if not isinstance(exc, GitopperError) and not signed:
         exc.add_note(note)
 
 

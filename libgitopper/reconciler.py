@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from attrs import frozen
 
 from libgitopper.advancing import Advancing
+from libgitopper.answering import contained
 from libgitopper.deciding import Deciding, Peer, is_touched, showing, unfinished
 from libgitopper.deploying import Deploying
 from libgitopper.drifting import Drifting
@@ -186,9 +187,13 @@ class Reconciler:
         Whatever else is the case with one, it is left to a pass. `still`: as for `reconcile`.
         """
         try:
-            done = self._advancing.advance(services, store, still)
+            with contained():
+                done = self._advancing.advance(services, store, still)
         except (GitopperError, OSError) as exc:
             log.warning("services could not follow together, and do so one by one: %s", exc)
+            return ()
+        except Exception:
+            log.exception("services could not follow together, and do so one by one")
             return ()
         return tuple(
             Outcome(
@@ -293,7 +298,8 @@ class Reconciler:
         """Run `step`; turn whatever it raises into an outcome."""
         found, error = Found(), None
         try:
-            found = step()
+            with contained():
+                found = step()
         except GitopperError as exc:
             error = exc
         except Exception as exc:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from gitopperd.work.places import Places
+from libgitopper.answering import contained
 
 __all__ = ["Threads"]
 
@@ -140,9 +141,12 @@ class _Job(Generic[T]):
         if not self._taken.acquire(blocking=False) or not self.future.set_running_or_notify_cancel():
             return
         try:
-            self.future.set_result(self._call())
-        except BaseException as exc:  # noqa: BLE001 - whoever waits for it gets it
+            with contained():  # else it would end who waits for it, or leave them waiting
+                found = self._call()
+        except Exception as exc:  # noqa: BLE001 - whoever waits for it gets it
             self.future.set_exception(exc)
+        else:
+            self.future.set_result(found)
 
 
 def _submitted(pool: ThreadPoolExecutor, job: _Job[T]) -> bool:
