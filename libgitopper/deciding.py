@@ -12,7 +12,7 @@ from datetime import datetime
 
 from attrs import evolve, frozen
 
-from libgitopper.errors import GitopperError, SourceError
+from libgitopper.errors import GitopperError, SourceError, StepError
 from libgitopper.hooks import Hooks
 from libgitopper.model import Attempt, Content, Deployed, Service
 from libgitopper.orders import View
@@ -42,6 +42,8 @@ class Decision:
     """Why the plan's target must not be deployed; None where nothing is known against it."""
     waits: Plan | None = None
     """The plan to wait, in the place of `plan`; None where it can be carried out now."""
+    meanwhile: Plan | None = None
+    """What is done while that waits: other settings, for the commit that is deployed."""
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
@@ -99,10 +101,13 @@ class Deciding:
         )
         if plan.verb is not Verb.DEPLOY:
             return Decision(plan=plan)
-        rejection = self._state.rejection(service.name, target.release_id(service), service.fingerprint)
-        if rejection:
+        if rejection := self._rejection(service, target):
             return Decision(plan=plan, rejection=rejection)
-        return Decision(plan=plan, waits=self._waits(plan, target, service, view, peers))
+        waits = self._waits(plan, target, service, view, peers)
+        meanwhile = self._meanwhile(service, store, view) if waits else None
+        if meanwhile and meanwhile.target and (known := self._rejection(service, meanwhile.target)):
+            return Decision(plan=meanwhile, rejection=known)
+        return Decision(plan=plan, waits=waits, meanwhile=meanwhile)
 
     def target(
         self, revision: str, service: Service, store: Store | None, deployed: Deployed | Attempt | None
@@ -125,7 +130,12 @@ class Deciding:
         self, plan: Plan, target: Content, service: Service, view: View, peers: Sequence[Peer]
     ) -> Plan | None:
         """Return the plan to wait, where new content has to."""
-        if not may_wait(plan, intent=view.intent, deployed=view.deployed, published=view.published):
+        deployed, published = view.deployed, view.published
+        if deployed and deployed.revision == target.revision:
+            return None  # a path that is mapped newly is no news of the repository's
+        if deployed and deployed.service.placement != service.placement:
+            published = self._hooks.observe(deployed.service)
+        if not may_wait(plan, intent=view.intent, deployed=deployed, published=published):
             return None
         for peer in peers:
             if not self._in_line(peer):
@@ -137,6 +147,26 @@ class Deciding:
         if hold is None:
             return None
         return evolve(plan, verb=Verb.WAIT, reasons=(Reason.HELD,), note=hold.reason, until=hold.until)
+
+    def _meanwhile(self, service: Service, store: Store | None, view: View) -> Plan | None:
+        """Return the plan that brings what is deployed to the settings of `service`, where they are others.
+
+        None also where it can't be: what needs the new commit waits with it.
+        """
+        deployed = view.deployed
+        if deployed is None or deployed.service.placement == service.placement:
+            return None
+        try:
+            target = self.target(deployed.revision, service, store, deployed)
+        except StepError:
+            return None
+        return make_plan(
+            service=service, target=target, deployed=deployed, attempt=view.attempt,
+            published=view.published,
+        )  # fmt: skip
+
+    def _rejection(self, service: Service, target: Content) -> Rejection | None:
+        return self._state.rejection(service.name, target.release_id(service), service.fingerprint)
 
     def _in_line(self, peer: Peer) -> bool:
         name = peer.service.name

@@ -95,7 +95,8 @@ class Specs:
         """Tell why new content of a service must not be deployed now. All must agree: any answer holds it.
 
         Asked before anything else is done for a deploy, at each pass. Not asked for what is no news:
-        a first deploy, an operator's rollback, files that are to be shown again. It must be quick.
+        a first deploy, an operator's rollback, files that are to be shown again, other settings for what is
+        deployed. It must be quick.
         """
 
     @hookspec

@@ -187,7 +187,7 @@ class Passes:
         except CheckoutError as exc:
             self._ledger.impossible(service, view, revision, this.asked, str(exc))
             raise
-        plan = decision.plan
+        plan = decision.meanwhile or decision.plan
         if plan.verb is Verb.KEEP or plan.target is None:
             self._deploying.install(service)
             return plan
@@ -200,10 +200,11 @@ class Passes:
             return plan
         if decision.rejection:
             self._deploying.stand_by(order, decision.rejection)
-        if decision.waits:
+        if decision.waits and not decision.meanwhile:
             return decision.waits
         self._deploying.deploy(order)
-        return plan
+        # With other settings: what had to wait still has to, perhaps.
+        return self._attend(this) if decision.meanwhile else plan
 
     def _publish_anew(self, attempt: Attempt, deployed: Deployed) -> bool:
         """Show a release whose publishing was cut short: forward, because some may have seen it already."""

@@ -6,8 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import Any, cast
 
 import pytest
@@ -17,75 +16,23 @@ from libgitopper import (
     Accepted,
     AuthRequest,
     CheckError,
-    CheckRequest,
-    Content,
-    DriftRequest,
     Event,
     Grant,
-    HealthRequest,
     Hold,
-    HoldRequest,
     Hooks,
     Identity,
     Installed,
-    InstallRequest,
     Intent,
     PluginError,
     Published,
     PublishError,
-    Release,
     Reloaded,
     ReloadRequest,
     Role,
-    Service,
-    Source,
-    Store,
-    VerifyRequest,
     hookimpl,
 )
 from libgitopper.errors import unforeseen
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-SERVICE = Service(
-    name="web", source=Source(upstream="u", branch="b"), mappings=(), mount=Path("/m"), package="web"
-)
-RELEASE = Release(service="web", id="r", path=Path("/r"), content=Content(revision="a" * 40, entries=()))
-STORE = cast(Store, None)
-ASKED = AuthRequest(plugin="acme", settings={}, method="GET", path="/", headers={})
-
-CALLS: Mapping[str, Callable[[Hooks], object]] = {
-    "gitopper_mount": lambda hooks: hooks.observe(SERVICE),
-    "gitopper_reload": lambda hooks: hooks.reload(
-        ReloadRequest(service=SERVICE, release=RELEASE, first=False)
-    ),
-    "gitopper_hold": lambda hooks: hooks.hold(HoldRequest(service=SERVICE, revision="a" * 40, now=NOW)),
-    "gitopper_verify": lambda hooks: hooks.verify(
-        VerifyRequest(
-            service=SERVICE, store=STORE, revision="a" * 40, accepted=None, floor=None, intent=Intent()
-        )
-    ),
-    "gitopper_install": lambda hooks: hooks.install(InstallRequest(service=SERVICE)),
-    "gitopper_check": lambda hooks: hooks.check(CheckRequest(service=SERVICE, release=RELEASE)),
-    "gitopper_health": lambda hooks: hooks.health(
-        HealthRequest(service=SERVICE, release=RELEASE, since=NOW, timeout_seconds=1.0)
-    ),
-    "gitopper_drift": lambda hooks: hooks.drift(
-        DriftRequest(service=SERVICE, store=STORE, release=RELEASE)
-    ),
-    "gitopper_auth": lambda hooks: hooks.identify(ASKED),
-}
-
-
-def answering(hook: str, answer: Callable[[], object]) -> Hooks:
-    """Return hooks with a plugin `acme` that does `answer`, and nothing else."""
-
-    def method(self: object, request: Any) -> object:
-        return answer()
-
-    plugin = type("Acme", (), {hook: hookimpl(method)})()
-    hooks = Hooks()
-    hooks.register(plugin, name="acme", distribution="acme-dist")
-    return hooks
+from tests.support.answers import CALLS, RELEASE, SERVICE, answering
 
 
 @pytest.mark.parametrize("hook", CALLS)

@@ -24,9 +24,9 @@ from libgitopper import (
     hookimpl,
 )
 from libgitopper.errors import unforeseen
+from tests.support.answers import CALLS, answering
 from tests.support.simulatedgit import SimulatedStore
 from tests.support.simulatedhost import SimulatedHost
-from tests.unit.test_plugin_answers import CALLS, answering
 
 
 class Own(BaseException):

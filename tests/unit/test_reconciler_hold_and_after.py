@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,45 +22,9 @@ from libgitopper import (
     Verify,
     VerifyError,
 )
+from tests.support.held import CLOSED, MORNING, both, db, held, waits_for_db, web
 from tests.support.simulated import Crash
 from tests.support.simulatedhost import UPSTREAM, SimulatedHost
-
-MORNING = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
-CLOSED = Hold(reason="outside of Mon-Fri 09:00-17:00", until=MORNING)
-
-
-def held(host: SimulatedHost) -> Service:
-    """A deployed service for which new content waits from now on."""
-    web = host.service()
-    host.deploy(web)
-    host.guards.asked.clear()
-    host.guards.held = CLOSED
-    return web
-
-
-def db(host: SimulatedHost, **more: object) -> Service:
-    return host.service("db", links={"/etc/db": "webapp"}, **more)
-
-
-def web(host: SimulatedHost) -> Service:
-    return host.service(after=("db",))
-
-
-def both(host: SimulatedHost) -> tuple[Service, Service]:
-    """Two services in line, and a commit upstream that changes both."""
-    first, then = db(host), web(host)
-    host.deploy(first)
-    assert host.pass_(then, first).error is None
-    host.script.clear()
-    host.upstream.commit({"web/conf": "2", "webapp/conf": "2"})
-    return first, then
-
-
-def waits_for_db(host: SimulatedHost, then: Service, first: Service) -> bool:
-    outcome = host.pass_(then, first)
-    assert outcome.error is None
-    assert outcome.plan is not None
-    return outcome.plan.reasons == (Reason.AFTER,)
 
 
 def test_new_content_waits_and_the_plan_says_for_what_and_until_when(host: SimulatedHost) -> None:
