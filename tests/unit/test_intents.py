@@ -81,24 +81,33 @@ def test_a_plan_is_acted_on_only_while_its_intent_stands(bench: Bench) -> None:
         pytest.fail("acted on a plan whose intent is past")
 
 
+@pytest.mark.parametrize("change", ["want", "thaw"])
 @pytest.mark.parametrize("way", ["gate", "hold"])
-def test_nobody_changes_an_intent_while_somebody_acts_on_it(bench: Bench, way: str) -> None:
+def test_nobody_changes_an_intent_while_somebody_acts_on_it(bench: Bench, way: str, change: str) -> None:
     acting: dict[str, Callable[[], AbstractContextManager[object]]] = {
         "gate": lambda: bench.intents.gate("web", bench.state.intent("web")),
         "hold": lambda: bench.intents.hold("web"),
     }
-    wanted = threading.Event()
+    changing: dict[str, Callable[[str], Intent]] = {
+        "want": lambda service: bench.intents.want(service, Intent()),
+        "thaw": bench.intents.thaw,
+    }
+    for service in ("web", "other"):
+        bench.intents.want(service, FREEZE)
+    bench.now = NOW + timedelta(hours=2)
+    changed = threading.Event()
 
-    def want() -> None:
-        bench.intents.want("web", FREEZE)
-        wanted.set()
+    def act() -> None:
+        changing[change]("web")
+        changed.set()
 
-    thread = threading.Thread(target=want)
+    thread = threading.Thread(target=act)
     with acting[way]():
         thread.start()
-        assert not wanted.wait(0.1)
-        bench.intents.want("other", FREEZE)  # each service has a gate of its own
-        assert bench.state.intent("web") == Intent()
-    assert wanted.wait(10)
+        assert not changed.wait(0.1)
+        changing[change]("other")  # each service has a gate of its own
+        assert bench.state.intent("other").kind is IntentKind.TRACK
+        assert bench.state.intent("web").kind is IntentKind.FREEZE
+    assert changed.wait(10)
     thread.join()
-    assert bench.state.intent("web").kind is IntentKind.FREEZE
+    assert bench.state.intent("web").kind is IntentKind.TRACK
