@@ -202,7 +202,7 @@ def main(
     sys.exit(code)
 
 
-@main.command()
+@main.command(short_help="Only look for mistakes in a configuration.")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="Configuration file.")
 @hosts_option
 @click.pass_context
@@ -219,7 +219,8 @@ def check(context: click.Context, config: Path | None, hosts: str) -> None:
     except GitopperError as exc:
         click.echo(f"gitopperd: {exc}", err=True)
         sys.exit(FAILURE)
-    here = ", ".join(service.name for service in loaded.services) or "none"
+    named = ", ".join(sorted(reading.names))
+    here = ", ".join(service.name for service in loaded.services) or f"none; it is {named}, -h adds names"
     click.echo(f"{config}: fine; machines: {len(loaded.machines)}; services of this host: {here}")
 
 
@@ -247,10 +248,15 @@ class _Reading:
         return parse_config("services = []", origin=str(origin), **self._arguments)
 
     @property
-    def _arguments(self) -> dict[str, Any]:
+    def names(self) -> frozenset[str]:
+        """What this host goes by."""
         given = {name.strip() for name in self.hosts.split(",") if name.strip()}
+        return frozenset({socket.gethostname(), *given})
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
         return {
-            "hosts": frozenset({socket.gethostname(), *given}),
+            "hosts": self.names,
             "root": self.root,
             "environ": os.environ,
             "overrides": Overrides(interval_seconds=self.interval_seconds),

@@ -6,6 +6,7 @@ import platform
 import threading
 from collections import Counter as Tally
 from collections.abc import Iterator, Set
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -87,8 +88,9 @@ class Meters:
             for service in {service for service, _ in self._deploys} - services:
                 for kind in DEPLOYS:
                     self._deploys.pop((service, kind), None)
-            for (service, kind), number in sorted(self._deploys.items()):
-                counted.add_metric([service, kind], number)
+            # From 0 on: Prometheus sees no increase in a series that comes with its first one.
+            for service, kind in product(sorted(services), sorted(DEPLOYS)):
+                counted.add_metric([service, kind], self._deploys[service, kind])
         return counted
 
 

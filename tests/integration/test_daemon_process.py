@@ -191,6 +191,10 @@ def test_check_tells_what_is_wrong_or_what_this_host_would_run(site: Site) -> No
     for check in checks:
         done = subprocess.run(check, capture_output=True, text=True, check=True)
         assert "services of this host: web" in done.stdout
+    config = site.daemon.config.read_text()
+    site.daemon.config.write_text(config.replace('machine = "*"', 'machine = "elsewhere"'))
+    done = subprocess.run(checks[0], capture_output=True, text=True, check=True)
+    assert f"services of this host: none; it is {socket.gethostname()}, -h" in done.stdout
     site.daemon.config.write_text("[globl]\n")
     done = subprocess.run(checks[-1], capture_output=True, text=True, check=False)
     assert done.returncode == 2

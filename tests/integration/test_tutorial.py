@@ -24,7 +24,7 @@ class Reader:
         self.base = home / "gitopper-tutorial"
         text = TUTORIAL.read_text().replace("/home/you", str(home))
         self.config = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0]
-        followed = text.split("## On a real host")[0]
+        followed = text.split("## The end")[0]
         blocks = re.findall(
             r"(?:^    .*\n)+", re.sub(r"```.*?```", "", followed, flags=re.DOTALL), re.MULTILINE
         )
@@ -69,7 +69,7 @@ class Reader:
 
 def test_the_tutorial_works_as_it_is_written(tmp_path: Path) -> None:
     reader = Reader(tmp_path)
-    repository, start, look, change, elsewhere, freeze, back, forth, inside = reader.blocks
+    repository, start, look, change, elsewhere, freeze, back, forth, past, inside = reader.blocks
     reader.type(repository)
     (reader.base / "gitopper.toml").write_text(reader.config)
     check, daemon = start.strip().splitlines()
@@ -90,4 +90,5 @@ def test_the_tutorial_works_as_it_is_written(tmp_path: Path) -> None:
         wait_until(lambda: "ROLLBACK: " in reader.type(look), lambda: reader.type(look))
         reader.type(forth)
         wait_until(lambda: reader.message() == "Good evening", "did not follow again")
+        assert "rollback by" in reader.type(past)
         assert "working tree clean" in reader.type(inside)

@@ -94,7 +94,7 @@ def test_the_hook_of_the_how_to_tells_of_a_push(site: Site) -> None:
         daemon.wait_for("web", "OK", first)
         script = re.search(r"```python\n(.*?)```", HOWTO.read_text(), re.DOTALL)
         assert script is not None
-        text = script[1].replace("https://web1.example.net:8000/hook/central", hook_url(site, "hmac"))
+        text = script[1].replace("https://web1.example.net:8443/hook/central", hook_url(site, "hmac"))
         text = text.replace("https://git.example.net/config.git", site.url)
         text = text.replace("/etc/gitopper/webhook.secret", str(site.home / "webhook.secret"))
         second = site.commit(text="two")

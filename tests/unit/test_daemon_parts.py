@@ -155,7 +155,8 @@ def test_deploys_are_counted_by_result_and_forgotten_with_their_service() -> Non
 
     def counted(*services: str) -> dict[tuple[str, str], float]:
         samples = meters.deploys_of(set(services)).samples
-        return {(sample.labels["service"], sample.labels["result"]): sample.value for sample in samples}
+        named = {(sample.labels["service"], sample.labels["result"]): sample.value for sample in samples}
+        return {name: number for name, number in named.items() if number}
 
     assert counted("web", "db") == {("web", "deployed"): 2, ("web", "rejected"): 1, ("db", "healed"): 1}
     assert counted("db") == {("db", "healed"): 1}

@@ -52,13 +52,31 @@ def test_each_option_of_the_daemon_is_documented(option: click.Option) -> None:
         assert f"`{name}" in page("reference/gitopperd.md"), name
 
 
+def test_each_metric_is_documented_and_no_other() -> None:
+    code = "".join(path.read_text() for path in sorted((DOCS.parent / "gitopperd").rglob("*metrics.py")))
+    # A counter is named there with or without the end that it gets.
+    there = {name.removesuffix("_total") for name in re.findall(r'"(gitopper_\w+)"', code)}
+    text = page("reference/metrics.md")
+    table = re.findall(r"^\| `(gitopper_\w+)`", text, re.MULTILINE)
+    assert {name.removesuffix("_total") for name in table} == there
+    assert set(re.findall(r"\bgitopper_\w+", text)) == set(table)
+
+
 PAGES = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def anchors(path: Path) -> set[str]:
+    """The names that a forge gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_each_link_leads_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
-        assert (path.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", path.read_text()):
+        there = path.parent / target if target else path
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
 
 
 def test_each_test_that_a_page_names_is_there() -> None:

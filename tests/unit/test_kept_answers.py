@@ -85,3 +85,16 @@ def test_a_scrape_has_what_is_true_now_and_what_was_counted_since(bench: Bench) 
         assert b'gitopper_service_state{service="web",state="DIFF"} 1.0' in exposition.text()
 
     bench.run(work)
+
+
+def test_what_has_not_happened_yet_is_0_so_that_its_first_time_is_an_increase(bench: Bench) -> None:
+    exposition = Exposition(CollectorRegistry(), bench.board, Meters(CollectorRegistry()))
+
+    async def work() -> None:
+        await bench.settle(2)
+        for name in ("web", "db"):
+            for result in ("deployed", "rejected", "taken-back", "healed"):
+                series = f'gitopper_deploys_total{{result="{result}",service="{name}"}} 0.0'
+                assert series in exposition.text().decode()
+
+    bench.run(work)

@@ -193,11 +193,13 @@ def check_symlink(item: Item, target: bytes) -> None:
     if not target or b"\0" in target or len(target) > MAX_PATH_BYTES:
         raise refused(item.path, "it is a symlink without a proper target")
     if target.startswith(b"/"):
-        raise refused(item.path, f"it is a symlink to {shown}, an absolute path; make it relative")
+        remedy = "make it relative, or put the file itself there"
+        raise refused(item.path, f"it is a symlink to {shown}, an absolute path; {remedy}")
     parts = [part for part in target.split(b"/") if part not in (b"", b".")]
     climbs = next((at for at, part in enumerate(parts) if part != b".."), len(parts))
     if climbs > item.depth:
-        raise refused(item.path, f"it is a symlink to {shown}, outside of the mapped directory")
+        remedy = "put the file itself there"
+        raise refused(item.path, f"it is a symlink to {shown}, outside of the mapped directory; {remedy}")
     if b".." in parts[climbs:]:
         raise refused(item.path, f"it is a symlink to {shown}; write its target without .. after a name")
 
