@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,9 @@ from gitopperd.ctl.client import Request
 from gitopperd.ctl.commands import cli
 from gitopperd.ctl.options import machine_readable, targets_of, timeout_of
 
-REFERENCE = Path(__file__).parents[2] / "docs/reference/gitopperctl.md"
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs/reference/gitopperctl.md"
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("examples/*/*.md"))]
 
 
 @pytest.fixture(autouse=True)
@@ -248,12 +251,15 @@ def test_every_example_of_the_help_can_be_run(parsed: list[click.Context], words
     assert len(parsed) == len(examples) > 0
 
 
-def test_every_command_line_of_the_reference_can_be_run(parsed: list[click.Context]) -> None:
-    lines = [line.strip().removeprefix("$ ") for line in REFERENCE.read_text().splitlines()]
+def test_every_command_line_of_the_pages_can_be_run(parsed: list[click.Context]) -> None:
+    lines = [line.strip().removeprefix("$ ") for page in PAGES for line in page.read_text().splitlines()]
     examples = [line for line in lines if line.startswith("gitopperctl ") and "[options]" not in line]
+    # The tutorial is followed as a whole, by a test of its own.
+    examples = [line for line in examples if "$PWD" not in line]
     for example in examples:
-        assert run(example.partition(" | ")[0].removeprefix("gitopperctl "))[0] == 0, example
-    assert len(examples) == len(parsed) > 5
+        command = re.split(r" +[|>#] ", example)[0]
+        assert run(command.removeprefix("gitopperctl "))[0] == 0, example
+    assert len(examples) == len(parsed) > 30
 
 
 def test_the_reference_names_every_command_and_option() -> None:
