@@ -102,8 +102,12 @@ class Runner:
         return self._in_order and moved and not self._expected and self.idle.is_set()
 
     def advanced(self, outcome: Outcome, tip: str | None, passes: int) -> None:
-        """Note what came of following to `tip` without a pass, where none was made since, or is now."""
-        if self.idle.is_set() and self.passes == passes:
+        """Note what came of following to `tip` without a pass, where none was made since, or is now.
+
+        Nor where the config went on meanwhile: the board has no place for the service any more, or another
+        runner has it.
+        """
+        if self.idle.is_set() and self.passes == passes and not self._retired:
             self._tip = tip
             self._note(outcome)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from libgitopper import Intent, IntentKind, Outcome, Service, Store
+from libgitopper import Intent, IntentKind, Outcome, Service, Store, watches
 from libgitopper import advancing as module
 from libgitopper.errors import StateError
 from tests.support.bench import MakeBench, make, service
@@ -127,5 +129,22 @@ def test_a_pass_that_was_made_meanwhile_knows_better_than_who_followed(make: Mak
         runner.idle.clear()
         runner.advanced(late, A, runner.passes)
         assert bench.board.status("web").hash == B
+
+    bench.run(work)
+
+
+def test_a_service_that_the_config_drops_while_it_follows_is_gone(make: MakeBench) -> None:
+    bench = make(service("web"), service("db"))
+    for name in ("web", "db"):
+        bench.is_at(name, A)
+
+    async def work() -> None:
+        await bench.settle(2)
+        runner = bench.crew.runners["web"]
+        bench.is_at("web", B)
+        bench.crew.man(watches([service("db")], Path("/stores")))
+        bench.board.keep({"db"})
+        runner.advanced(bench.outcomes["web"], B, runner.passes)
+        assert [status.service for status in bench.board] == ["db"]
 
     bench.run(work)
