@@ -7,9 +7,8 @@ import contextlib
 import logging
 import os
 import random
-import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from gitopperd.logs import EventLog
 from gitopperd.metrics import DaemonCollector, Exposition, Meters
 from gitopperd.notify import Notifier
 from gitopperd.reloading import Applier, Reloading, tell_loaded
+from gitopperd.signals import Hangups, ignore_signals, until_signalled
 from gitopperd.work.daemon import Daemon
 from gitopperd.work.threads import Threads
 from libgitopper import Config, Hooks, Reconciler, State, StateStore
@@ -87,6 +87,9 @@ def serve(settings: Settings) -> int:
         PluginError: a plugin is not fit to be loaded.
         ListenError: an address is taken.
     """
+    hangups = Hangups()
+    if not settings.once:
+        hangups.hold()
     registry = CollectorRegistry()
     meters = Meters(registry)
     hooks = settings.hooks
@@ -139,13 +142,17 @@ def serve(settings: Settings) -> int:
         )  # fmt: skip
         parts = _Parts(
             settings=settings, daemon=daemon, app=app, audit=audit, registry=registry, threads=threads,
-            notifier=notifier, reloading=reloading, appliers=appliers,
+            notifier=notifier, reloading=reloading, appliers=appliers, hangups=hangups,
         )  # fmt: skip
         main = _once(daemon) if settings.once else _run(parts)
+        # Not when it starts over: whom a service manager takes for stopping, it kills in the end.
+        stopping = partial(notifier.send, "STOPPING=1")
         try:
-            code = asyncio.run(_until_signalled(main))
+            code = asyncio.run(until_signalled(main, on_end=stopping, ended=1 if settings.once else 0))
         except* _StartOver:
             code = START_OVER
+        if code != START_OVER:
+            ignore_signals()
         if not threads.close(GRACE_SECONDS) and code != START_OVER:
             _leave(code)
     return code
@@ -168,6 +175,7 @@ class _Parts:
     notifier: Notifier
     reloading: Reloading
     appliers: list[Applier]
+    hangups: Hangups
 
 
 async def _run(parts: _Parts) -> int:
@@ -187,17 +195,14 @@ async def _run(parts: _Parts) -> int:
             group.create_task(_start_over_if_elsewhere(parts))
             if settings.file_watch:
                 group.create_task(settings.file_watch.run(parts.threads, parts.reloading.ask))
-            try:
-                await daemon.run()
-            finally:
-                notifier.send("STOPPING=1")
+            await daemon.run()
     return 0
 
 
 def _listen_to_hangups(parts: _Parts) -> None:
     """Reload on SIGHUP, and when a pass has brought another configuration."""
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, parts.reloading.ask)
+    parts.hangups.hand_on(parts.reloading.ask)
 
     def adopt() -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the next start adopts it
@@ -235,24 +240,6 @@ async def _once(daemon: Daemon) -> int:
         if status.state not in {State.OK, State.FREEZE}:
             log.error("%s: %s %s", status.service, status.state.value, status.info)
     return 0 if daemon.board.well else 1
-
-
-async def _until_signalled(main: Coroutine[object, object, int]) -> int:
-    """Run `main` to its end, or until the first SIGTERM or SIGINT; a second one changes nothing."""
-    task = asyncio.ensure_future(main)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, task, number)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        return 0
-
-
-def _stop(task: asyncio.Future[int], number: signal.Signals) -> None:
-    if not task.done():
-        log.info("%s: stopping", number.name)
-        task.cancel()
 
 
 @contextlib.contextmanager

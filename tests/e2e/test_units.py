@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -250,6 +251,30 @@ def test_the_drop_in_bootstraps_an_empty_host(site: Site) -> None:
     host.daemon("restart")
     host.wait_for("gitopper", "BROKEN", hash_, info="refused")
     host.wait_for("web", "OK")
+    box.run(["rm", drop_in], check=True)
+    host.daemon("stop")
+
+
+def test_a_host_that_waits_for_its_repository_and_starts_over_stays_up(site: Site) -> None:
+    box, host = site.host.box, site.host
+    site.start(UNIT.read_text())
+    config = f'[api]\nlisten = "127.0.0.1:8123"\n{box.read(CONFIG)}'
+    box.systemctl("stop", "gitopperd")
+    box.run(["rm", "-r", CONFIG, "/var/lib/gitopper/state"], check=True)
+    hash_ = site.server.commit({"gitopper/gitopper.toml": config})
+    text = (EXAMPLES / "gitopperd.service.d/bootstrap.conf").read_text()
+    text = text.replace("https://git.example.net/config.git", f"{site.server.url} -t 1s")
+    drop_in = "/etc/systemd/system/gitopperd.service.d/bootstrap.conf"
+    box.write(drop_in, installed(f"{text}TimeoutStopSec=2\n"))
+    box.systemctl("daemon-reload")
+    with site.server.stopped():
+        host.daemon("start")
+    host.wait_for_answer("http://127.0.0.1:8123/readyz", "ready")
+    host.wait_for("web", "OK", hash_)
+    pid = box.property("gitopperd", "MainPID")
+    time.sleep(3)
+    states = {name: box.property("gitopperd", name) for name in ("SubState", "NRestarts", "MainPID")}
+    assert states == {"SubState": "running", "NRestarts": "0", "MainPID": pid}, box.journal("gitopperd")
     box.run(["rm", drop_in], check=True)
     host.daemon("stop")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from tests.support.daemon import Daemon, wait_until
+from tests.support.daemon import Daemon, manager, wait_until
 from tests.support.gitserver import make_certificate, ssh_server
 from tests.support.secrets import secret as note_secret
 from tests.support.site import Site
@@ -137,6 +138,18 @@ def test_a_host_whose_repository_can_not_be_reached_yet_waits_and_says_so(site: 
         assert [entry["service"] for entry in boot.get("/list/services")["services"]] == ["gitopper"]
         site.start_server()
         boot.wait_for("web", "OK")
+
+
+def test_a_hangup_while_it_waits_for_its_repository_is_no_reason_to_end(site: Site, boot: Booted) -> None:
+    first = commit(site, config(site, "web"), **{"web/etc/conf": "1"})
+    site.server.hang = True
+    boot.process = subprocess.Popen(boot.command(), stderr=subprocess.DEVNULL)
+    wait_until(lambda: bool(site.server.requests), "never asked")
+    boot.process.send_signal(signal.SIGHUP)
+    site.stop_server()
+    site.start_server()
+    wait_until(lambda: (site.home / "etc/web/conf").exists(), f"nothing came of {first}")
+    assert boot.process.poll() is None
 
 
 def test_a_repository_that_never_had_a_good_one_is_told_and_mended(site: Site, boot: Booted) -> None:
@@ -307,12 +320,15 @@ def states_of_children(pid: int) -> list[str]:
     return [Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2][0] for child in children]
 
 
-def test_a_host_that_had_to_wait_answers_as_its_first_configuration_wants(site: Site, boot: Booted) -> None:
+def test_a_host_that_had_to_wait_answers_as_its_first_configuration_wants(
+    site: Site, boot: Booted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(site.home / "notify"))
     both = make_certificate(site.home)
     api = f'[api]\ncertificate = "{both}"\nkey = "{both}"\n'
     first = commit(site, api + config(site, "web"), **{"web/etc/conf": "1"})
     site.stop_server()
-    with boot:
+    with manager(site.home / "notify") as told, boot:
         boot.wait_for("gitopper", "DIFF", info="refused")
         assert boot.process is not None
         process = boot.process.pid
@@ -323,6 +339,8 @@ def test_a_host_that_had_to_wait_answers_as_its_first_configuration_wants(site: 
         assert boot.process.poll() is None
         assert boot.process.pid == process
         assert "Z" not in states_of_children(process), "what it started before is a zombie"
+        # Whom systemd takes for stopping, it kills in the end.
+        assert told() == ["READY=1", "RELOADING=1", "READY=1", "READY=1"]
 
 
 def test_a_configuration_may_bring_the_public_files_that_it_names(site: Site, boot: Booted) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import BIN, Daemon, wait_until
+from tests.support.daemon import BIN, Daemon, manager, wait_until
 from tests.support.secrets import secret
 from tests.support.site import Site
 
@@ -72,6 +72,34 @@ def test_a_reload_that_is_cut_off_by_the_end_is_made_up_for(site: Site) -> None:
         daemon.start()
         daemon.wait_for("web", "OK", first)
     assert site.reloads() == [first]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_second_signal_does_not_cut_short_what_is_waited_for_at_the_end(
+    site: Site, number: signal.Signals
+) -> None:
+    site.commit()
+    site.configure(f'web: command = ["sh", "-c", "echo > {site.home}/begun; sleep 30"]', timeout="60s")
+    with site.daemon as daemon:
+        wait_until(lambda: (site.home / "begun").exists(), "no reload")
+        assert daemon.process is not None
+        started = time.monotonic()
+        daemon.process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        assert daemon.stop(number) == 0
+        assert 4 < time.monotonic() - started < 10
+        assert "Traceback" not in daemon.text()
+
+
+def test_the_service_manager_is_told_that_it_ends(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.commit()
+    site.configure("web")
+    with manager(site.home / "notify") as told:
+        monkeypatch.setenv("NOTIFY_SOCKET", str(site.home / "notify"))
+        with site.daemon as daemon:
+            daemon.wait_for("web", "OK")
+            assert daemon.stop() == 0
+        assert told() == ["READY=1", "STOPPING=1"]
 
 
 def test_a_second_daemon_on_the_same_state_says_so_and_ends(site: Site) -> None:
@@ -137,6 +165,21 @@ def test_once_reconciles_and_tells_by_its_exit_code(site: Site) -> None:
     site.stop_server()
     assert site.daemon.once().returncode == 1
     assert site.shown() == "1"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_once_that_is_ended_before_its_time_has_not_gone_well(site: Site, number: signal.Signals) -> None:
+    site.commit()
+    site.server.hang = True
+    site.configure("web", timeout="60s")
+    process = subprocess.Popen(site.daemon.command("--once"), stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: bool(site.server.requests), "never polled")
+        process.send_signal(number)
+        assert process.wait(10) == 1
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:8000", "192.0.2.1:80", "[::]:8000", "*:8000", "web1:8000"])

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,23 @@ BIN = Path(sys.executable).parent
 WAIT_SECONDS = 20.0
 
 Answer = dict[str, Any]
+
+
+@contextlib.contextmanager
+def manager(path: Path) -> Iterator[Callable[[], list[str]]]:
+    """Be a service manager at `path`; gives a call that returns what it was told, first lines only."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(path))
+        listener.setblocking(False)
+
+        def told() -> list[str]:
+            found: list[str] = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    found.append(listener.recv(1000).decode().partition("\n")[0])
+            return found
+
+        yield told
 
 
 class Daemon:
