@@ -61,6 +61,7 @@ class TlsFiles:
 class Loaded:
     """What one state of the files gave."""
 
+    files: TlsFiles
     context: ssl.SSLContext
     expires: datetime
 
@@ -79,21 +80,18 @@ class Tls:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
-        self._files = files
+        self._wanted = files
+        """What the config names: other files than are in use, while they can't be used yet."""
         self._now = now
         self._look_seconds = look_seconds
         self._loaded: Loaded | None = None
         self._stamps: tuple[Stamp | None, ...] = ()
         """Of the files as they are in use."""
-        self._doubtful: tuple[Stamp | None, ...] = ()
-        self._refused: tuple[Stamp | None, ...] = ()
+        self._doubtful: dict[TlsFiles, tuple[Stamp | None, ...]] = {}
+        self._refused: dict[TlsFiles, tuple[Stamp | None, ...]] = {}
         self._told_next = now()
-        try:
-            self.use(files)
-        except TlsError as exc:
-            self._refused = _stamps(files)
-            # Not a reason to end: the services of this host need the daemon more than its API.
-            log.error("%s; %s", exc, self._what_stays)  # noqa: TRY400 - the text says it all
+        # Files that are bad are no reason to end: this host's services need the daemon more than its API.
+        self.go_over(files)
 
     @property
     def context(self) -> ssl.SSLContext | None:
@@ -114,15 +112,17 @@ class Tls:
         # Stamps first: what changes while it is read is read again at the next look.
         stamps = _stamps(files)
         self._loaded = load(files)
-        self._files, self._stamps = files, stamps
+        self._stamps = stamps
         self._told_next = self._now()
         self._tell_expiry()
 
     def go_over(self, files: TlsFiles) -> None:
-        """Use `files` if they can be used, and tell what is wrong with them if not."""
+        """Use `files` if they can be used; if not, tell what is wrong with them, and wait for them."""
+        self._wanted, stamps = files, _stamps(files)
         try:
             self.use(files)
         except TlsError as exc:
+            self._refused[files] = stamps
             log.error("%s; %s", exc, self._what_stays)  # noqa: TRY400 - the text says it all
 
     async def watch(self) -> None:
@@ -134,27 +134,38 @@ class Tls:
     def look(self) -> None:
         """Take the files as they are now, if they have changed; a bad pair is told once, and not used."""
         self._tell_expiry()
-        stamps = _stamps(self._files)
-        if stamps in (self._stamps, self._refused):
-            return
-        try:
-            self.use(self._files)
-        except TlsError as exc:
-            self._doubt(stamps, exc)
-        else:
-            log.info("%s: another certificate is in use, until %s", self._files.certificate, self.expires)
+        # Until what the config names can be used, what is in use goes on being renewed.
+        in_use = (self._loaded.files,) if self._loaded else ()
+        for files in dict.fromkeys((self._wanted, *in_use)):
+            if self._take(files):
+                return
 
-    def _doubt(self, stamps: tuple[Stamp | None, ...], exc: TlsError) -> None:
+    def _take(self, files: TlsFiles) -> bool:
+        """Use `files` where they have changed, and can be used; return whether they are in use since."""
+        stamps = _stamps(files)
+        if stamps in (self._stamps, self._refused.get(files)):
+            return False
+        try:
+            self.use(files)
+        except TlsError as exc:
+            self._doubt(files, stamps, exc)
+            return False
+        log.info("%s: another certificate is in use, until %s", files.certificate, self.expires)
+        return True
+
+    def _doubt(self, files: TlsFiles, stamps: tuple[Stamp | None, ...], exc: TlsError) -> None:
         # Certificate and key are seldom written in one instant: only what stays wrong is worth a line.
-        if stamps == self._doubtful:
-            self._refused = stamps
+        if stamps == self._doubtful.get(files):
+            self._refused[files] = stamps
             log.error("%s; %s", exc, self._what_stays)
-        self._doubtful = stamps
+        self._doubtful[files] = stamps
 
     @property
     def _what_stays(self) -> str:
         return (
-            "the certificate of before stays in use" if self._loaded else "until then, nobody is answered"
+            "until then, the certificate of before stays in use"
+            if self._loaded
+            else "until then, nobody is answered"
         )
 
     def _tell_expiry(self) -> None:
@@ -164,9 +175,9 @@ class Tls:
         self._told_next = now + TELL_AGAIN
         left = self._loaded.expires - now
         if left <= timedelta(0):
-            log.error("%s expired at %s: clients refuse it", self._files.certificate, self.expires)
+            log.error("%s expired at %s: clients refuse it", self._loaded.files.certificate, self.expires)
         elif left < WARN_BEFORE:
-            log.warning("%s expires at %s: renew it", self._files.certificate, self.expires)
+            log.warning("%s expires at %s: renew it", self._loaded.files.certificate, self.expires)
 
 
 def load(files: TlsFiles) -> Loaded:
@@ -189,7 +200,7 @@ def load(files: TlsFiles) -> Loaded:
         raise TlsError(_why(exc, files)) from exc
     if files.client_ca is not None:
         _ask_clients(context, files.client_ca)
-    return Loaded(context=context, expires=_expiry(certificate, files.certificate))
+    return Loaded(files=files, context=context, expires=_expiry(certificate, files.certificate))
 
 
 def _ask_clients(context: ssl.SSLContext, authorities: Path) -> None:

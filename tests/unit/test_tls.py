@@ -182,6 +182,23 @@ def test_other_files_that_are_bad_leave_the_ones_of_before(
     assert tls.context is not before, "and they are still followed"
 
 
+def test_other_files_that_are_not_there_yet_are_taken_once_they_are(
+    live: Pair, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tls = Tls(files(live))
+    new = Pair(certificate=tmp_path / "new.pem", key=tmp_path / "new.key")
+    tls.go_over(files(new))
+    for _ in range(3):
+        tls.look()
+    assert caplog.text.count("No such file") == 1
+    authority.issue("brought", end="20980601120000Z").copy_to(new)
+    tls.look()
+    assert tls.expires == datetime(2098, 6, 1, 12, tzinfo=UTC)
+    authority.issue("renewed", end="20970601120000Z").copy_to(live)
+    tls.look()
+    assert tls.expires == datetime(2098, 6, 1, 12, tzinfo=UTC), "those of before are followed no more"
+
+
 @pytest.mark.parametrize(("days", "level"), [(13, "WARNING"), (-1, "ERROR")])
 def test_expiry_is_told_in_time_once_a_day(
     authority: Authority, days: int, level: str, caplog: pytest.LogCaptureFixture
