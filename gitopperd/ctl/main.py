@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -29,21 +30,37 @@ def main() -> int:
 
         completion.register()
     _end_in_order()
+    _print_anywhere()
     try:
-        code = int(cli.main(prog_name="gitopperctl", standalone_mode=False) or 0)
-        sys.stdout.flush()
-    except click.ClickException as exc:
-        _show_error(exc)
-        return exc.exit_code
-    except click.Abort:
-        return INTERRUPTED
+        return _run()
     except OSError as exc:
         if not isinstance(exc, BrokenPipeError):  # There whoever reads has enough, as `head` does.
             click.echo(f"gitopperctl: can't write the answer: {exc.strerror}", err=True)
         # The interpreter flushes once more at its end, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+def _run() -> int:
+    try:
+        code = int(cli.main(prog_name="gitopperctl", standalone_mode=False) or 0)
+    except click.ClickException as exc:
+        _show_error(exc)
+        code = exc.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    sys.stdout.flush()
     return code
+
+
+def _print_anywhere() -> None:
+    """See to it that what was carried out does not end in a traceback for want of somewhere to tell it."""
+    if sys.stdout is None:  # Closed by whoever started us.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for as long as we run
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A locale without UTF-8 can't show every reason or name.
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _end_in_order() -> None:

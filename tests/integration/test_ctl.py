@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,43 @@ def test_a_full_disk_is_told(daemon: Daemons) -> None:
         done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
     assert done.stderr == "gitopperctl: can't write the answer: No space left on device\n"
+
+
+def test_an_error_that_can_not_be_told_is_no_traceback() -> None:
+    command = [sys.executable, "-m", "gitopperd.ctl.main", "-m", "list", "services"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "gitopperctl: can't write the answer: No space left on device\n"
+    done = subprocess.run(
+        ["sh", "-c", f"{' '.join(command)} | true"], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    assert done.stderr == ""
+
+
+def test_what_is_done_stays_well_where_nobody_wants_to_read_it(daemon: Daemons) -> None:
+    web = daemon({"/state/freeze/grafana-server": (200, GRAFANA)})
+    command = f"{sys.executable} -m gitopperd.ctl.main state freeze {web.at} grafana-server >&-"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(web.asked) == 1
+
+
+@pytest.mark.parametrize("words", [("list", "services"), ("list", "service", "grafana-server")])
+def test_what_the_locale_can_not_show_is_an_escape(daemon: Daemons, words: tuple[str, ...]) -> None:
+    said = GRAFANA | {"stateinfo": "größer → ✓"}
+    web = daemon(
+        {
+            "/list/services": (200, {"services": [said]}),
+            "/list/service/grafana-server": (200, said),
+        }
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "gitopperd.ctl.main", *words, web.at], cwd=ROOT, capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"}, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "größer \\u2192 \\u2713".encode("latin-1") in done.stdout
 
 
 def test_a_terminal_gets_colours_and_a_table_that_fits(daemon: Daemons) -> None:
