@@ -25,7 +25,7 @@ from libgitopper.ledger import Ledger
 from libgitopper.model import Attempt, Deployed, Service
 from libgitopper.orders import Order
 from libgitopper.planner import Plan, Reason, Verb
-from libgitopper.publishing import Publishing, is_whole, placed_as, release_of
+from libgitopper.publishing import Publishing, has_all, is_whole, placed_as, release_of
 from libgitopper.records import Rejection
 from libgitopper.repository import Store
 from libgitopper.requests import Drift
@@ -82,18 +82,12 @@ class Passes:
             GitopperError: it failed; what was published before still is.
         """
         service = this.service
-        try:
-            self.restore(service)
-        except StepError as exc:
-            deployed = self._state.deployed(service.name)
-            if deployed is None or deployed.service.placement == service.placement:
-                raise
-            # Where it was may be lost for good: that is no reason against where it shall be now.
-            log.warning("%s: the deployed release could not be restored: %s", service.name, exc)
+        self._bring_back(service, lambda: self.restore(service))
         self._intents.thaw(service.name)
         # First: a deploy replaces the files, and the difference must not be lost with them.
         drift = self._drifting.seen(service, this.store)
         before = self._state.deployed(service.name) if drift else None
+        self._bring_back(service, lambda: self._make_whole(this))
         try:
             plan = self._settle_tidily(this)
         except StepError:
@@ -106,6 +100,21 @@ class Passes:
             raise
         return Found(plan=plan, drift=self._left(this, drift, before))
 
+    def _bring_back(self, service: Service, step: Callable[[], None]) -> None:
+        """Take a `step` that brings back what is deployed.
+
+        Raises:
+            StepError: it can't be, in the place where it is wanted now, too.
+        """
+        try:
+            step()
+        except StepError as exc:
+            deployed = self._state.deployed(service.name)
+            if deployed is None or deployed.service.placement == service.placement:
+                raise
+            # Where it was may be lost for good: that is no reason against where it shall be now.
+            log.warning("%s: the deployed release could not be restored: %s", service.name, exc)
+
     def restore(self, service: Service) -> None:
         """Publish what is deployed again, as it was placed then, where its paths show something else.
 
@@ -114,7 +123,10 @@ class Passes:
         attempt that is published whole, or was cut short, is left to the pass, which ends it.
         """
         deployed = self._state.deployed(service.name)
-        if deployed is None or not is_whole(deployed):
+        if deployed is None:
+            self._restore_ill(service)
+            return
+        if not is_whole(deployed):
             return  # the pass makes it afresh
         placed = placed_as(service, deployed)
         seen = self._hooks.observe(placed)
@@ -123,8 +135,10 @@ class Passes:
         attempt = self._state.attempt(service.name)
         if unfinished(self._hooks, attempt):
             return
-        overtaken = seen.release is not None and attempt is not None and self._is_fit(attempt, deployed)
-        if attempt and (seen.partly or overtaken) and self._publish_anew(attempt, deployed):
+        begun = attempt and (
+            seen.partly or (seen.release is not None and self._is_fit(service, attempt, deployed))
+        )
+        if attempt and begun and self._publish_anew(attempt, deployed):
             return
         release = release_of(deployed)
         with self._intents.hold(service.name):
@@ -135,13 +149,49 @@ class Passes:
             ended=self._ended(service, seen.release) if attempt else None,
         )  # fmt: skip
 
-    def _is_fit(self, attempt: Attempt, deployed: Deployed) -> bool:
+    def _restore_ill(self, service: Service) -> None:
+        """Show again what the service was ill with, and kept, because there was nothing before it."""
+        attempt = self._state.attempt(service.name)
+        if attempt is None or attempt.service.places != service.places or not is_whole(attempt):
+            return
+        known = self._ended(service, attempt.release)
+        if known is None or unfinished(self._hooks, attempt):
+            return
+        release = release_of(attempt)
+        with self._intents.hold(service.name):
+            self._publishing.restore(service, release, None)
+        self._deploying.reload(service, release)
+
+    def _make_whole(self, this: Pass) -> None:
+        """Make what is deployed afresh where paths of its release are gone, whatever becomes of the tip."""
+        service, store = this.service, this.store
+        deployed, attempt = self._state.deployed(service.name), self._state.attempt(service.name)
+        if deployed is None or store is None or is_whole(deployed):
+            return
+        if deployed.service.source.upstream != service.source.upstream:
+            return  # this store does not have it
+        placed = placed_as(service, deployed)
+        seen = self._hooks.observe(placed)
+        if unfinished(self._hooks, attempt) or (attempt and (seen.release or seen.partly)):
+            return  # something newer may have been seen already; the pass ends it
+        try:
+            release = self._deploying.release(placed, store, deployed.content)
+        except StepError as exc:
+            log.warning("%s: what is deployed lost files, and can't be made afresh: %s", service.name, exc)
+            return
+        if not has_all(release.path, placed):
+            return  # nobody compares files here; the pass tells
+        with self._intents.hold(service.name):
+            self._publishing.restore(placed, release, deployed)
+        self._deploying.restored(placed, release, Reason.UNPUBLISHED.value, start=attempt is not None)
+
+    def _is_fit(self, service: Service, attempt: Attempt, deployed: Deployed) -> bool:
         """Tell whether to go forward to `attempt` from what is shown, and is neither.
 
         That is of an attempt which this one overtook, and which nobody knows any more: the service has
         seen it, so there is no way back past it, except from what is known to be no good.
         """
-        return attempt.release != deployed.release and not self._ended(attempt.service, attempt.release)
+        return attempt.release != deployed.release and not self._ended(service, attempt.release)
 
     def _ended(self, service: Service, shown: str | None) -> Rejection | None:
         """Return why what is shown was to be taken back; None where it was not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
 from attrs import evolve
 
@@ -13,7 +14,7 @@ from libgitopper.model import Attempt, Deployed, Release, Service
 from libgitopper.planner import Stale
 from libgitopper.state import StateStore
 
-__all__ = ["Publishing", "is_whole", "placed_as", "release_of"]
+__all__ = ["Publishing", "has_all", "is_whole", "placed_as", "release_of"]
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,12 @@ def release_of(known: Deployed | Attempt) -> Release:
 
 def is_whole(known: Deployed | Attempt) -> bool:
     """Tell whether its release still has every path that it shows; what is below may have drifted."""
-    return all(os.path.lexists(known.release_path / mapping.link) for mapping in known.service.mappings)
+    return has_all(known.release_path, known.service)
+
+
+def has_all(release: Path, service: Service) -> bool:
+    """Tell whether the directory of a release has every path that `service` maps."""
+    return all(os.path.lexists(release / mapping.link) for mapping in service.mappings)
 
 
 def placed_as(service: Service, deployed: Deployed) -> Service:

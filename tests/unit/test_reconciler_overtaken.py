@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 from tests.support.simulated import BRANCH, Crash
 from tests.support.simulatedhost import SimulatedHost
+from tests.support.watched import made_ill
 
 
 def killed(host: SimulatedHost, step: str, when: str) -> None:
@@ -61,5 +63,19 @@ def test_a_release_that_is_to_be_taken_back_is_not_shown_again(host: SimulatedHo
     killed(host, "publish web", "after")
     host.roll_back(web, first)
     killed(host, "publish web", "before")
+    host.reconciler.restore(web)
+    assert host.read(web) == "1"
+
+
+def test_there_is_no_way_forward_to_a_release_that_was_rejected(host: SimulatedHost) -> None:
+    """Killed before it was taken back; and then somebody put a release of an earlier time there by hand."""
+    web, _, _ = made_ill(host)
+    host.script.on("reject web", Crash(), when="after")
+    with pytest.raises(Crash):
+        host.pass_(web)
+    host.restart()
+    assert host.read(web) == "ill"
+    publisher, name, _, link = host.mounts.shown[Path("/etc/web")]
+    host.mounts.shown[Path("/etc/web")] = publisher, name, "earlier", link
     host.reconciler.restore(web)
     assert host.read(web) == "1"
