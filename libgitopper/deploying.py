@@ -16,7 +16,15 @@ from typing import NoReturn
 
 from attrs import define, evolve, field, frozen
 
-from libgitopper.errors import CheckError, GitopperError, HealthError, ReloadError, StepError
+from libgitopper.errors import (
+    CheckError,
+    GitopperError,
+    HealthError,
+    ReloadError,
+    StateError,
+    StepError,
+    unforeseen,
+)
 from libgitopper.heads import Heads
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents, Superseded
@@ -113,8 +121,8 @@ class Deploying:
             error = "ended while its health was watched: something else is wanted now"
             self._ledger.failed(order, course, error)
             raise Superseded from None
-        except StepError as exc:
-            self._ledger.failed(order, course, str(exc))
+        except Exception as exc:
+            self._failed(order, course, exc)
             raise
         self._heads.trust(order.service.name)
         self.discard(order.service, order.store)
@@ -276,6 +284,13 @@ class Deploying:
             if order.is_news(order.release):
                 raise
             return (Accepted(note=str(exc)),)
+
+    def _failed(self, order: Order, course: Course, error: Exception) -> None:
+        """Put on record what a deploy failed by: not an operator, nor a state that can't be written."""
+        if isinstance(error, Superseded | StateError):
+            return
+        told = str(error) if isinstance(error, GitopperError) else unforeseen(error)
+        self._ledger.failed(order, course, told)
 
     def _unfit(self, order: Order, course: Course, error: CheckError) -> NoReturn:
         """Remember content that is not fit to be published, and stay with what is deployed."""

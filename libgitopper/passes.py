@@ -168,8 +168,6 @@ class Passes:
         deployed, attempt = self._state.deployed(service.name), self._state.attempt(service.name)
         if deployed is None or store is None or is_whole(deployed):
             return
-        if deployed.service.source.upstream != service.source.upstream:
-            return  # this store does not have it
         placed = placed_as(service, deployed)
         seen = self._hooks.observe(placed)
         if unfinished(self._hooks, attempt) or (attempt and (seen.release or seen.partly)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +16,13 @@ from libgitopper import (
     HealthError,
     Intent,
     IntentKind,
+    PluginError,
     PublishError,
     ReloadError,
     Result,
     Service,
     StateError,
+    Verify,
 )
 from tests.support.simulated import Crash
 from tests.support.simulatedhost import SimulatedHost
@@ -80,6 +83,27 @@ def test_who_asked_is_told(host: SimulatedHost) -> None:
     web = host.service()
     host.reconciler.reconcile(web, host.fetch(web), asked="do pull by alice (uid 1000)")
     assert history(host)[0].asked == "do pull by alice (uid 1000)"
+
+
+@pytest.mark.parametrize("step", ["verify web", "checkout web", "publish web", "reload web"])
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [(KeyError("realm"), "internal error: KeyError: 'realm'"), (PluginError("nobody does it"), "nobody")],
+)
+def test_a_deploy_that_failed_by_a_fault_of_a_plugin_is_entered_too(
+    host: SimulatedHost, step: str, wrong: Exception, told: str
+) -> None:
+    web = host.service(verify=Verify(keyring=Path("/ring")))
+    first = host.deploy(web)
+    second = push(host, "2")
+    host.script.on(step, wrong)
+    host.pass_(web)
+    error = host.pass_(web).error
+    entry, _ = history(host)
+    assert (entry.before, entry.after, entry.result, entry.tries) == (first, second, Result.FAILED, 2)
+    assert entry.error == str(error)
+    assert entry.error.startswith(told)
+    assert list(entry.seconds)[-1] == step.partition(" ")[0]
 
 
 def test_tries_that_fail_in_the_same_way_are_one_entry_and_the_success_another(host: SimulatedHost) -> None:
