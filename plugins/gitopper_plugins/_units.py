@@ -20,6 +20,7 @@ PROPERTIES = (
     "LoadState", "LoadError", "ActiveState", "SubState", "NeedDaemonReload", "UnitFileState", "CanReload",
     "Type", "RemainAfterExit", "Result", "ConditionResult", "InactiveExitTimestampMonotonic",
     "ActiveEnterTimestampMonotonic", "ActiveExitTimestampMonotonic", "ExecMainExitTimestampMonotonic",
+    "MainPID",
 )  # fmt: skip
 """What `Unit` looks at."""
 
@@ -94,6 +95,10 @@ class Unit:
     def runs(self) -> bool:
         """It is up; also while it reloads."""
         return self.active in {"active", "reloading", "refreshing"}
+
+    def is_run_by(self, pid: int) -> bool:
+        """Tell whether the process `pid` is what systemd started for it."""
+        return self.properties.get("MainPID") == str(pid)
 
     @property
     def up_since(self) -> int:
@@ -185,6 +190,23 @@ def decide(unit: Unit, action: str, *, first: bool) -> Plan:
     if unit.active == "activating" and "reload" in action:
         # It may have read the old files: wait for the start that is under way, then reload.
         return Plan(verbs=("start", action))
+    return Plan(verbs=(action,))
+
+
+def decide_for_ourselves(unit: Unit, action: str) -> Plan:
+    """Decide for the unit that this process is: it can't wait for its own start, nor outlive its end.
+
+    Raises:
+        ReloadError: it has to be asked for something else, or later.
+    """
+    if "reload" not in action or not unit.can_reload:
+        raise ReloadError(
+            f"unit {unit.name} is this daemon: a restart would end it before the deploy is on record, and"
+            ' again at each start; write action = "reload", or "" for none',
+            retryable=False,
+        )
+    if not unit.runs:
+        raise ReloadError(f"unit {unit.name} is this daemon, and not up: it is reloaded once it is")
     return Plan(verbs=(action,))
 
 

@@ -7,6 +7,7 @@ failed deserves another try, and a unit that can't reload should be said to be j
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from gitopper_plugins._units import (
     Unit,
     check_action,
     decide,
+    decide_for_ourselves,
     maps_units,
     unit_name,
 )
@@ -79,7 +81,10 @@ def _act(request: ReloadRequest, systemctl: _Systemctl) -> Reloaded:
         did.append(systemctl.daemon_reload())
         unit = systemctl.show()
     unit.check_loaded()
-    plan = decide(unit, request.service.action, first=request.first or request.start)
+    if unit.is_run_by(os.getpid()):
+        plan = decide_for_ourselves(unit, request.service.action)
+    else:
+        plan = decide(unit, request.service.action, first=request.first or request.start)
     if request.first and unit.may_be_enabled:
         _enable(request.service, systemctl, did, notes)
     did += [systemctl.do(verb) for verb in plan.verbs]

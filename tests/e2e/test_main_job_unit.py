@@ -19,6 +19,12 @@ machine = "box"
 service = "steady"
 dirs = [{ local = "/etc/steady", link = "steady/etc" }, { local = "/srv/steady", link = "steady/data" }]
 """
+OURSELVES = """
+[[services]]
+machine = "box"
+service = "gitopperd"
+dirs = [{ local = "/etc/gitopper", link = "gitopper" }]
+"""
 # A reload takes as long as /run/slow says. It counts itself: systemd tells of two in a row as of one.
 STEADY = """\
 [Service]
@@ -28,6 +34,7 @@ ExecReload=/bin/sh -c 'echo >> /run/reloads; test ! -e /run/slow || sleep $(cat 
 DIRECTORIES = ("/etc/steady", "/srv/steady")
 CLEAN_STOP_SECONDS = 4.0
 GRACE_SECONDS = 5.0
+READY_SECONDS = 10.0
 WATCHDOG = "[Service]\nWatchdogSec=2s\nRestartSec=100ms\n"
 AT_ONCE = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=0\n"
 KILLS = 16
@@ -185,3 +192,30 @@ def test_kills_at_any_moment_of_a_deploy_leave_whole_releases_and_are_made_good(
     live = host.box.run(["git", "-C", "/var/lib/gitopper/steady", "status", "--porcelain"], check=True)
     assert live.stdout == ""
     drop_in(host, "")
+
+
+def test_the_daemons_own_files_come_like_those_of_others_and_it_neither_ends_nor_waits_for_itself(
+    host: Host, server: GitServer
+) -> None:
+    """As its tokens and certificates, from the repository."""
+    commit = server.commit({"gitopper/tokens.toml": "# none\n"})
+    host.configure(server.url, SERVICE + OURSELVES, timeout="60s")
+    host.daemon("reload")
+    host.wait_for("gitopperd", "OK", commit)
+    stop(host)
+    host.box.run(["umount", "/etc/gitopper"], check=True)  # no mount outlives a boot
+    started = time.monotonic()
+    host.daemon("start")
+    assert time.monotonic() - started < READY_SECONDS
+    host.wait_for("gitopperd", "OK", commit)
+    assert host.box.read("/etc/gitopper/tokens.toml") == "# none\n"
+
+    pid = host.box.property("gitopperd", "MainPID")
+    host.configure(server.url, SERVICE + OURSELVES + 'action = "restart"\n', timeout="60s")
+    host.daemon("reload")
+    commit = server.commit({"gitopper/tokens.toml": "# still none\n"})
+    host.wait_for("gitopperd", "BROKEN", commit, info="gitopperd.service is this daemon: a restart")
+    host.wait_for("steady", "OK", commit)
+    assert host.box.property("gitopperd", "MainPID") == pid
+    host.configure(server.url, SERVICE, timeout="60s")
+    host.daemon("reload")

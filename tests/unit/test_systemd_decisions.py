@@ -15,6 +15,7 @@ from gitopper_plugins._units import (
     Unit,
     check_action,
     decide,
+    decide_for_ourselves,
     maps_units,
     unit_name,
 )
@@ -42,6 +43,24 @@ def failed(*, started: int, left: int, ended: int, result: str = "exit-code") ->
 @pytest.mark.parametrize("state", ["active", "reloading"])
 def test_a_running_unit_gets_just_the_action(action: str, first: bool, state: str) -> None:
     assert decide(unit(ActiveState=state), action, first=first) == Plan(verbs=(action,))
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_the_daemon_itself_is_reloaded_and_neither_restarted_nor_waited_for(action: str) -> None:
+    ours = unit(MainPID="17")
+    assert ours.is_run_by(17)
+    assert not ours.is_run_by(1)
+    assert not unit(ActiveState="inactive", MainPID="0").is_run_by(17)
+    if "reload" in action:
+        assert decide_for_ourselves(ours, action) == Plan(verbs=(action,))
+        for state in ("activating", "deactivating"):
+            with pytest.raises(ReloadError, match="is reloaded once it is") as caught:
+                decide_for_ourselves(unit(ActiveState=state), action)
+            assert caught.value.retryable
+        ours = unit(CanReload="no")
+    with pytest.raises(ReloadError, match=r'is this daemon: .*write action = "reload", or ""') as caught:
+        decide_for_ourselves(ours, action)
+    assert not caught.value.retryable
 
 
 def test_only_a_plain_reload_needs_a_unit_that_can_reload() -> None:
