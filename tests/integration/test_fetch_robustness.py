@@ -196,6 +196,26 @@ def test_branch_that_can_not_be_one_is_refused(stage: Stage) -> None:
         stage.fetch("main\n0000 evil")
 
 
+@pytest.mark.parametrize("back_as", ["main", "trunk"])
+def test_branch_that_went_and_is_back_brings_only_what_is_new(stage: Stage, back_as: str) -> None:
+    """By its name, or by another one, as where somebody renamed it: its history is here still."""
+    import_history(stage.upstream, 30)
+    store = stage.fetch()
+    before = set((store.path / "objects/pack").glob("*.pack"))
+    git(stage.upstream.work, "pull", "--quiet", "origin", "main")
+    stage.upstream.delete("main")
+    assert not stage.fetch().tips
+    as_after_a_restart(stage)
+    tip = stage.upstream.commit({"web/index": "2"}, branch=back_as)
+    assert stage.fetch(back_as).tips == {back_as: tip}
+    (pack,) = set((store.path / "objects/pack").glob("*.pack")) - before
+    assert int.from_bytes(pack.read_bytes()[8:12], "big") <= 4  # a commit, two trees, a file
+    assert git(store.path, "rev-list", "--count", back_as) == str(stage.upstream.count(back_as))
+    git(store.path, "fsck", "--strict")
+    git(store.path, "pack-refs", "--all")
+    assert stage.fetch(back_as, offline=True).tips == {back_as: tip}
+
+
 def test_place_that_something_else_has_taken_is_named(stage: Stage) -> None:
     (stage.root / "stores").write_text("a file")
     with pytest.raises(SourceError, match=r"the store of .* can't be written: .*stores: File exists"):

@@ -11,7 +11,7 @@ from gitopper_plugins.dulwich.access import Access, without_userinfo
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.credentials import basic
 from gitopper_plugins.dulwich.http import HttpTransport
-from gitopper_plugins.dulwich.layout import read_refs, store_path, write_refs
+from gitopper_plugins.dulwich.layout import PAST, read_refs, store_path, write_refs
 from gitopper_plugins.dulwich.transport import (
     CommandTransport,
     GitTransport,
@@ -132,5 +132,6 @@ def test_refs_are_read_as_they_were_written(tmp_path: Path) -> None:
     a, b, c = (ObjectID(letter * 40) for letter in (b"a", b"b", b"c"))
     refs = {"main": a, "feature/\u00fc": b, "a": c}
     assert read_refs(tmp_path) is None
-    write_refs(tmp_path, refs)
+    write_refs(tmp_path, refs, {"gone": b})
     assert read_refs(tmp_path) == refs
+    assert read_refs(tmp_path, PAST) == {"gone": b}

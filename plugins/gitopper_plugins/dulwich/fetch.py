@@ -57,7 +57,7 @@ def fetch(store: SharedStore, request: FetchRequest) -> View:
     """
     deadline = Deadline.after(request.timeout_seconds)
     _check_branches(store.upstream, request.branches)
-    with explained(store.upstream, request.timeout_seconds):
+    with explained(store, request.timeout_seconds):
         branch = min(request.branches, default="main")
         store.prepare(branch)
         with store.exclusive(deadline):
@@ -138,7 +138,8 @@ def _bring_history(
         )  # fmt: skip
     # The branches that moved come first: what they were is what is closest to what they are.
     near_first = sorted(known, key=lambda branch: known[branch] == tips.get(branch))
-    offered = haves(store.objects, [known[branch] for branch in near_first])
+    here = [*(known[branch] for branch in near_first), *store.past().values()]
+    offered = haves(store.objects, here)
     store.brought = False
     chunks = exchange.pack(wants, offered, without=without)
     receive(
@@ -164,9 +165,13 @@ def _record(
     tips: Mapping[str, ObjectID],
     known: Mapping[str, ObjectID],
 ) -> None:
-    """Written last: until then the store is what it was. Branches that nobody asked for stay."""
-    others = {branch: tip for branch, tip in known.items() if branch not in branches}
-    layout.write_refs(store.path, others | dict(tips))
+    """Written last: until then the store is what it was. Branches that nobody asked for stay.
+
+    Where one that is gone was is kept, too: it may come back, or by another name, and its history is here.
+    """
+    refs = {branch: tip for branch, tip in known.items() if branch not in branches} | dict(tips)
+    past = {branch: tip for branch, tip in (store.past() | dict(known)).items() if branch not in refs}
+    layout.write_refs(store.path, refs, past)
     # Somebody waits for what came: what can wait is left to a poll that brings nothing.
     store.grown = True
     _consolidate(store, MOST_SMALL_PACKS)

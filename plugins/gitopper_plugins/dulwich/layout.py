@@ -17,6 +17,7 @@ from gitopper_plugins.dulwich.scratch import make_directory, replace_file, scrat
 
 __all__ = [
     "HEADS",
+    "PAST",
     "SCRATCH",
     "create",
     "is_partial",
@@ -29,6 +30,8 @@ __all__ = [
 
 SCRATCH = ".new-store-"
 HEADS = "refs/heads/"
+PAST = "refs/gitopper/past/"
+"""Where branches were that upstream no longer has: what comes next mostly descends from there."""
 _PARTIAL = "\tpromisor = true\n\tpartialclonefilter = blob:none\n"
 
 
@@ -101,8 +104,11 @@ def is_partial(path: Path) -> bool:
     return _PARTIAL in (path / "config").read_text()
 
 
-def read_refs(path: Path) -> dict[str, ObjectID] | None:
-    """Branch to tip, as of the last successful fetch; None when there was none yet."""
+def read_refs(path: Path, prefix: str = HEADS) -> dict[str, ObjectID] | None:
+    """Branch to tip, as of the last successful fetch; None when there was none yet.
+
+    With `PAST` as `prefix`, of the branches that upstream had once.
+    """
     try:
         text = (path / "packed-refs").read_bytes()
     except FileNotFoundError:
@@ -111,15 +117,15 @@ def read_refs(path: Path) -> dict[str, ObjectID] | None:
     for line in text.splitlines():
         oid, _, ref = line.partition(b" ")
         name = os.fsdecode(ref)
-        if len(oid) == 40 and valid_hexsha(oid) and name.startswith(HEADS):
-            refs[name.removeprefix(HEADS)] = ObjectID(oid)
+        if len(oid) == 40 and valid_hexsha(oid) and name.startswith(prefix):
+            refs[name.removeprefix(prefix)] = ObjectID(oid)
     return refs
 
 
-def write_refs(path: Path, refs: Mapping[str, ObjectID]) -> None:
-    """Make `refs` the branches of the store: all at once, since they are one file."""
-    lines = [b"# pack-refs with: peeled fully-peeled sorted \n"]
-    for name in sorted(os.fsencode(HEADS + branch) for branch in refs):
-        oid = refs[os.fsdecode(name).removeprefix(HEADS)]
-        lines.append(oid + b" " + name + b"\n")
-    replace_file(path / "packed-refs", b"".join(lines))
+def write_refs(path: Path, refs: Mapping[str, ObjectID], past: Mapping[str, ObjectID]) -> None:
+    """Make `refs` the branches of the store, and `past` those that were: all at once, in one file."""
+    named = {os.fsencode(HEADS + branch): oid for branch, oid in refs.items()}
+    named |= {os.fsencode(PAST + branch): oid for branch, oid in past.items()}
+    lines = [oid + b" " + name + b"\n" for name, oid in sorted(named.items())]
+    head = b"# pack-refs with: peeled fully-peeled sorted \n"
+    replace_file(path / "packed-refs", b"".join([head, *lines]))

@@ -107,13 +107,13 @@ class SharedStore:
         layout.repair(self.path, self.upstream, branch)
         sweep(self.path, SCRATCH)
         drop_halves(self.path)
-        refs = self.refs() or {}
-        if not all(self.readable(tip) for tip in refs.values()):
+        tips = [*(self.refs() or {}).values(), *self.past().values()]
+        if not all(self.readable(tip) for tip in tips):
             log.error("%s is damaged: what can't be read is dropped, and fetched again", self.path)
             self.objects.close()
             drop_damaged(self.path)
             # With no branch to go by, the next fetch brings the whole history, whatever is missing of it.
-            layout.write_refs(self.path, {})
+            layout.write_refs(self.path, {}, {})
         self._opened = True
 
     def readable(self, commit: ObjectID) -> bool:
@@ -134,6 +134,10 @@ class SharedStore:
     def refs(self) -> dict[str, ObjectID] | None:
         """Branch to tip as of the last successful fetch; None before the first."""
         return layout.read_refs(self.path)
+
+    def past(self) -> dict[str, ObjectID]:
+        """Branch to its last tip, of the branches that upstream had once."""
+        return layout.read_refs(self.path, layout.PAST) or {}
 
     def close(self) -> None:
         """Release files and connections."""
