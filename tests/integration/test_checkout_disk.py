@@ -66,8 +66,11 @@ def test_full_disk_stops_a_fetch_and_the_store_stays_as_it_was(stage: Stage) -> 
     tips = here.fetch().tips
     stage.upstream.commit({f"web/{number}": "x" for number in range(200)})
     ballast = fill(disk, leave_bytes=0)
-    with pytest.raises(SourceError, match="No space left"):
+    with pytest.raises(SourceError) as caught:
         here.fetch()
+    # The disk of this host, and not that of the server.
+    told = "the store of {} can't be written: No space left on device; free some space below {}/stores"
+    assert str(caught.value) == told.format(here.url, disk)
     assert here.fetch(offline=True).tips == tips
     ballast.unlink()
     assert here.fetch().moved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -31,6 +32,9 @@ if TYPE_CHECKING:  # a store brings blobs in, too
 
 __all__ = ["bring_blobs", "explained"]
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_OF_DISKS = (*_FULL, errno.EIO, errno.EROFS)
+"""What no network says: a file that is open fails without its name."""
 # A server takes the wants of one request into memory; this many are a few megabytes.
 BLOBS_PER_REQUEST = 50_000
 
@@ -55,7 +59,7 @@ def bring_blobs(store: SharedStore, blobs: Collection[ObjectID], service: Servic
     source = service.source
     reader = store.reader(source.fetch_user)
     deadline = Deadline.after(service.timeout_seconds)
-    with explained(store.upstream, service.timeout_seconds):
+    with explained(store, service.timeout_seconds):
         for start in range(0, len(missing), BLOBS_PER_REQUEST):
             wants = missing[start : start + BLOBS_PER_REQUEST]
             # No haves: a server that knows our commits takes their files for known, too.
@@ -90,8 +94,9 @@ def _judge(store: SharedStore, wants: Collection[ObjectID], limit: int) -> Calla
 
 
 @contextlib.contextmanager
-def explained(upstream: str, timeout_seconds: float) -> Iterator[None]:
-    """Turn whatever goes wrong on the way to `upstream` into a `SourceError` that tells what to do."""
+def explained(store: SharedStore, timeout_seconds: float) -> Iterator[None]:
+    """Turn whatever goes wrong on the way to `store` into a `SourceError` that tells what to do."""
+    upstream = store.upstream
     try:
         yield
     except TimeoutError as exc:
@@ -108,7 +113,7 @@ def explained(upstream: str, timeout_seconds: float) -> Iterator[None]:
     except StepError:
         raise
     except OSError as exc:
-        raise SourceError(_about(exc, upstream)) from exc
+        raise SourceError(_about(exc, store)) from exc
 
 
 def _told(exc: UnusableError | RefusedError | GarbledError, upstream: str) -> SourceError:
@@ -119,8 +124,11 @@ def _told(exc: UnusableError | RefusedError | GarbledError, upstream: str) -> So
     return SourceError(f"{upstream}: {refused}{exc}")
 
 
-def _about(exc: OSError, upstream: str) -> str:
+def _about(exc: OSError, store: SharedStore) -> str:
     why = exc.strerror or str(exc)
     if exc.filename:
-        return f"the store of {upstream} can't be written: {Path(exc.filename)}: {why}"
-    return f"{upstream}: {why}"
+        why = f"{Path(exc.filename)}: {why}"
+    elif exc.errno not in _OF_DISKS:
+        return f"{store.upstream}: {why}"
+    room = f"; free some space below {store.path.parent}" if exc.errno in _FULL else ""
+    return f"the store of {store.upstream} can't be written: {why}{room}"
