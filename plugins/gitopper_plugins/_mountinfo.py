@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Mount", "MountTable", "parse", "points_below"]
+__all__ = ["Mount", "MountTable", "escaped", "parse", "points_below"]
 
 DELETED = "//deleted"
 """What the kernel appends to the root of a mount whose directory was deleted since."""
@@ -70,14 +70,15 @@ def points_below(directory: str) -> set[str]:
     """
     table = Path("/proc/self/mountinfo").read_bytes()
     start = f"{directory}/"
-    if b" " + _escape(os.fsencode(start)) not in table:
+    if b" " + escaped(start) not in table:
         return set()
     points = (line.split(b" ", 5)[4] for line in table.split(b"\n") if line)
     return {path.removeprefix(start) for path in map(_unescape, points) if path.startswith(start)}
 
 
-def _escape(field: bytes) -> bytes:
-    return _TO_ESCAPE.sub(lambda match: b"\\%03o" % ord(match[0]), field)
+def escaped(path: str) -> bytes:
+    """Return a path, or a part of one, as it stands in mountinfo."""
+    return _TO_ESCAPE.sub(lambda match: b"\\%03o" % ord(match[0]), os.fsencode(path))
 
 
 def _unescape(field: bytes) -> str:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from gitopper_plugins import mountapi
 from gitopper_plugins.dulwich import DulwichPlugin
@@ -21,11 +22,13 @@ def stage(tmp_path: Path) -> Stage:
     return Stage(hooks=Hooks(), upstream=upstream, url=upstream.url, root=tmp_path)
 
 
+@pytest.mark.parametrize("name", ["web", "app@a\\x2db"])
 @in_mount_namespace
-def test_a_release_is_deleted_once_no_mount_shows_or_hides_it(stage: Stage) -> None:
+def test_a_release_is_deleted_once_no_mount_shows_or_hides_it(stage: Stage, name: str) -> None:
+    """Whatever systemd allows in the name: the kernel escapes a backslash in what it tells of mounts."""
     plugin = DulwichPlugin()
     stage.hooks.register(plugin, name="dulwich")
-    service = stage.service("web")
+    service = evolve(stage.service("web"), name=name)
     stage.upstream.commit({"web/a": "1", "web/sub/b": "1"})
     seen = stage.checkout(service)
     stage.upstream.commit({"web/a": "2"})

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from gitopper_plugins._mountinfo import escaped
 from gitopper_plugins.dulwich.channel import Deadline
 from gitopper_plugins.dulwich.packs import SCRATCH as IN_STORE
 from gitopper_plugins.dulwich.scratch import hold, scratch, sweep
@@ -50,7 +51,7 @@ def _mounted(service: Service) -> Iterator[str]:
     A crash can leave one hidden under the mount of another. That stands on its directories then: the
     kernel would let us delete only half of it.
     """
-    inside = f"/.gitopper/releases/{service.name}/".encode()
+    inside = escaped(f"/.gitopper/releases/{service.name}/")
     for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):
         _, found, path = b"".join(line.split(b" ")[3:4]).partition(inside)
         if found:
