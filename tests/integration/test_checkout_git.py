@@ -150,6 +150,7 @@ def test_mapped_directory_with_glob_characters_is_told_right(stage: Stage) -> No
     release = stage.checkout(stage.service("we[b]*"))
     assert git(release.path, "status", "--porcelain") == ""
     assert paths(release) == {"we[b]*/a"}
+    assert git(release.path, "sparse-checkout", "list") == "we[b]*"
 
 
 def test_submodule_is_an_empty_directory(stage: Stage) -> None:

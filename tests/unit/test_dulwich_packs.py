@@ -140,6 +140,25 @@ def test_large_pack_is_indexed_by_another_process(
     git(store, "fsck", "--strict")
 
 
+def test_large_pack_is_indexed_by_a_git_that_knows_no_reverse_index(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One before 2.31, which ends with its usage at an option for them."""
+    old = tmp_path / "programs" / "git"
+    old.parent.mkdir()
+    refusal = "case $* in *-rev-index*) echo 'usage: git index-pack' >&2; exit 129;; esac"
+    old.write_text(f'#!/bin/sh\n{refusal}\nexec {shutil.which("git")} "$@"\n')
+    old.chmod(0o755)
+    monkeypatch.setattr(indexing, "LARGE_BYTES", 100)
+    blobs = similar(30, 1)
+    data = packed_by_git(store, blobs)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(old.parent))
+        receive(store, [data], promisor=False)
+    assert everything(store, blobs)
+    assert not list(store.rglob("*.rev"))
+
+
 def test_few_packs_are_left_alone(store: Path) -> None:
     for number in range(MAX_SMALL_PACKS):
         receive(store, [packed(b"%d" % number)], promisor=False)

@@ -39,7 +39,11 @@ INDEX_MEMORY_BYTES = 256 * 1024 * 1024
 FILES_IN_MEMORY = 4
 """A delta, its base, and what they make; and one to spare."""
 # Larger files are hashed without being held in memory, unless they are deltas.
-_GIT_SETTINGS = ("core.bigFileThreshold=16m", "core.deltaBaseCacheLimit=32m", "pack.threads=2")
+# No reverse index, by a setting: before 2.31 git had none, and does not know the option against it.
+_GIT_SETTINGS = (
+    "core.bigFileThreshold=16m", "core.deltaBaseCacheLimit=32m", "pack.threads=2",
+    "pack.writeReverseIndex=false",
+)  # fmt: skip
 
 
 def index(pack: Path, limits: Limits, timeout_seconds: float) -> None:
@@ -97,7 +101,7 @@ def by_git(pack: str, index: str) -> list[str]:
     """The command that writes the index of `pack` to `index`; empty where there is no git."""
     if git := shutil.which("git"):
         settings = [part for setting in _GIT_SETTINGS for part in ("-c", setting)]
-        return [git, *settings, "index-pack", "--no-rev-index", "-o", index, pack]
+        return [git, *settings, "index-pack", "-o", index, pack]
     return []
 
 

@@ -183,7 +183,7 @@ def _patterns(service: Service) -> bytes:
     parents = {path[:at] for path in mapped for at in _slashes(path)}
     lines = [b"/*", b"!/*/"]
     for path in sorted(whole | parents):
-        escaped = re.sub(rb"([*?\[\]\\])", rb"\\\1", path)
+        escaped = re.sub(rb"([*?\[\\])", rb"\\\1", path)
         lines.append(b"/" + escaped + b"/")
         if path not in whole:
             lines.append(b"!/" + escaped + b"/*/")
