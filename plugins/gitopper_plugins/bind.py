@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -105,6 +105,7 @@ def _withdraw(service: Service, *, keep_live: bool) -> Published:
     changed, left = False, []
     with hold_places(service.mappings) as places:
         ground = Ground(service, MountTable.read())
+        refuse(service, [found for mapping, place in places for found in _borne(ground, mapping, place)])
         for mapping, place in places:
             stack = list(ground.stack(place.path))
             while stack and ground.ours(stack[-1]):
@@ -118,6 +119,14 @@ def _withdraw(service: Service, *, keep_live: bool) -> Published:
         changed = unlink_live(service) or changed
     note = f"{', '.join(left)}: what is mounted there is not ours, and stays" if left else ""
     return Published(release=None, changed=changed, note=note)
+
+
+def _borne(ground: Ground, mapping: Mapping, place: Place) -> Iterator[str]:
+    """Yield an obstacle where somebody mounted something in our mount at `place`: it would go with it."""
+    stack = ground.stack(place.path)
+    if stack and ground.ours(stack[-1]) and (below := ground.below(place.path)):
+        points = ", ".join(below)
+        yield f"{mapping.local} has mounts below it that would be lost with it: {points}; unmount them"
 
 
 def _may_mount(service: Service) -> bool:

@@ -72,6 +72,23 @@ def test_a_mount_inside_what_is_published_stops_the_swap(hooks: Hooks, stage: St
 
 
 @in_mount_namespace
+def test_a_mount_inside_what_is_published_is_not_lost_with_it(hooks: Hooks, stage: Stage) -> None:
+    service = stage.service()
+    hooks.publish(service, stage.release(service, "one"))
+    inner = service.mappings[1].local / "sub"
+    mount_tmpfs(inner)
+    (inner / "precious").touch()
+    with pytest.raises(PublishError, match=f"would be lost with it: {inner}; unmount them"):
+        hooks.withdraw(service)
+    assert (inner / "precious").exists()
+    assert texts(service) == ["one"] * 3
+    assert service.live.is_symlink()
+    mountapi.detach(inner)
+    assert hooks.withdraw(service).changed
+    assert depths(service) == [0, 0, 0]
+
+
+@in_mount_namespace
 def test_a_symlink_in_the_way_says_where_it_points(hooks: Hooks, stage: Stage) -> None:
     service = stage.service()
     local = service.mappings[0].local
