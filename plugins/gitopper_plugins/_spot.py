@@ -34,7 +34,8 @@ def shows(service: Service, local: Path, source: Path) -> bool:
             return False
         # A release on a read-only file system can't be shown writable.
         return _readonly(local) == service.readonly or _readonly(source)
-    except FileNotFoundError:
+    # Not a directory: what is mapped now lies below what was a file in that release, or `local` below one.
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
@@ -42,7 +43,7 @@ def wrong_source(mapping: Mapping, release: Release) -> list[str]:
     """Return what is wrong with what `mapping` is to show of `release`."""
     try:
         mode = (release.path / mapping.link).lstat().st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return [f"release {release.id} has no {mapping.link!r}"]
     wanted, test = ("file", stat.S_ISREG) if mapping.file else ("directory", stat.S_ISDIR)
     if test(mode):

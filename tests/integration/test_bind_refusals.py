@@ -89,6 +89,21 @@ def test_a_mount_inside_what_is_published_is_not_lost_with_it(hooks: Hooks, stag
 
 
 @in_mount_namespace
+def test_a_mapping_goes_below_what_was_a_file(hooks: Hooks, stage: Stage) -> None:
+    """The release that is shown has a file where the path of the new mapping leads through."""
+    local = stage.host / "etc" / "app.conf"
+    before = stage.service(mappings=(Mapping(link="app", local=local, file=True),))
+    hooks.publish(before, stage.release(before, "one"))
+    after = evolve(before, mappings=(Mapping(link="app/conf", local=local, file=True),))
+    assert hooks.observe(after).partly
+    hooks.publish(after, stage.release(after, "two"))
+    assert texts(after) == ["two"]
+    with pytest.raises(PublishError, match="has no 'app/conf'"):
+        hooks.publish(after, stage.release(before, "three"))
+    assert texts(after) == ["two"]
+
+
+@in_mount_namespace
 def test_a_symlink_in_the_way_says_where_it_points(hooks: Hooks, stage: Stage) -> None:
     service = stage.service()
     local = service.mappings[0].local
