@@ -22,13 +22,13 @@ from libgitopper.errors import CheckoutError, GitopperError, PublishError, StepE
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents, Superseded
 from libgitopper.ledger import Ledger
-from libgitopper.model import Attempt, Deployed, Service
+from libgitopper.model import Attempt, Deployed, IntentKind, Service
 from libgitopper.orders import Order
 from libgitopper.planner import Plan, Reason, Verb
 from libgitopper.publishing import Publishing, has_all, is_whole, placed_as, release_of
 from libgitopper.records import Rejection
 from libgitopper.repository import Store
-from libgitopper.requests import Drift
+from libgitopper.requests import Drift, Published
 from libgitopper.safeguards import DriftPolicy
 from libgitopper.state import StateStore
 
@@ -135,10 +135,8 @@ class Passes:
         attempt = self._state.attempt(service.name)
         if unfinished(self._hooks, attempt):
             return
-        begun = attempt and (
-            seen.partly or (seen.release is not None and self._is_fit(service, attempt, deployed))
-        )
-        if attempt and begun and self._publish_anew(attempt, deployed):
+        forward = attempt is not None and self._goes_on(service, seen, attempt, deployed)
+        if attempt and forward and self._publish_anew(attempt, deployed):
             return
         release = release_of(deployed)
         with self._intents.hold(service.name):
@@ -183,12 +181,19 @@ class Passes:
             self._publishing.restore(placed, release, deployed)
         self._deploying.restored(placed, release, Reason.UNPUBLISHED.value, start=attempt is not None)
 
-    def _is_fit(self, service: Service, attempt: Attempt, deployed: Deployed) -> bool:
-        """Tell whether to go forward to `attempt` from what is shown, and is neither.
+    def _goes_on(self, service: Service, seen: Published, attempt: Attempt, deployed: Deployed) -> bool:
+        """Tell whether to go forward to `attempt`, which is not shown whole, not back to what is deployed.
 
-        That is of an attempt which this one overtook, and which nobody knows any more: the service has
-        seen it, so there is no way back past it, except from what is known to be no good.
+        So it is where some of it is `seen`. Where a release is that is neither, it is of an attempt that
+        this one overtook, and that nobody knows any more: the service has seen it, so there is no way back
+        past it, except from what is known to be no good. And where the service was frozen with it: an
+        operator was told that it stays, also after a boot, when nothing is seen.
         """
+        if seen.partly:
+            return True
+        frozen = self._state.intent(service.name).kind is IntentKind.FREEZE
+        if seen.release is None and not frozen:
+            return False
         return attempt.release != deployed.release and not self._ended(service, attempt.release)
 
     def _ended(self, service: Service, shown: str | None) -> Rejection | None:

@@ -180,3 +180,50 @@ def test_a_first_release_that_nobody_saw_is_not_shown_by_a_restore(host: Simulat
     host.restart()
     host.reconciler.restore(web)
     assert host.mounts.shown == {}
+
+
+def frozen_untaken(host: SimulatedHost, **more: Any) -> tuple[Service, str]:
+    """A service that was frozen while it showed a commit whose reload fails."""
+    web = host.service(**more)
+    host.deploy(web)
+    newer = host.upstream.commit({"web/conf": "2"})
+    host.script.on("reload web", ReloadError("refused"))
+    host.pass_(web)
+    host.freeze(web)
+    outcome = host.pass_(web)
+    assert outcome.shown is not None
+    assert outcome.shown.revision == newer
+    return web, newer
+
+
+def test_what_a_service_was_frozen_with_stays_after_a_reboot(host: SimulatedHost) -> None:
+    """Though it was not taken: an operator was told that it is what is there."""
+    web, newer = frozen_untaken(host)
+    host.mounts.reboot()
+    host.restart()
+    host.upstream.commit({"web/conf": "3"})
+    outcome = host.reconciler.restore(web)
+    assert outcome.shown is not None
+    assert (outcome.shown.revision, host.read(web)) == (newer, "2")
+    assert host.told(host.pass_(web))[0] is State.FREEZE
+    host.assert_in_line(web, newer)
+
+
+def test_what_a_service_was_frozen_with_gives_way_where_it_can_not_be_shown(host: SimulatedHost) -> None:
+    web, _ = frozen_untaken(host)
+    attempt = host.state.attempt("web")
+    assert attempt is not None
+    shutil.rmtree(attempt.release_path)
+    host.mounts.reboot()
+    host.restart()
+    host.reconciler.restore(web)
+    assert host.read(web) == "1"
+
+
+def test_who_tracks_gets_what_was_taken_last_after_a_reboot(host: SimulatedHost) -> None:
+    web, _ = frozen_untaken(host)
+    host.unfreeze(web)
+    host.mounts.reboot()
+    host.restart()
+    host.reconciler.restore(web)
+    assert host.read(web) == "1"
