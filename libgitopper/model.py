@@ -20,7 +20,7 @@ from attrs import evolve, field, frozen
 from libgitopper.canonical import canonical
 from libgitopper.limits import DEFAULT_LIMITS, Limits
 from libgitopper.safeguards import Check, DriftPolicy, Health, Verify
-from libgitopper.valid import has_zone, is_absolute, is_texts, names_a_file
+from libgitopper.valid import has_zone, is_absolute, is_texts, is_tuple_of, names_a_file
 from libgitopper.windows import Window
 
 __all__ = [
@@ -91,7 +91,7 @@ class Service:
     name: str = field(validator=names_a_file)
     """That of its unit; what it is shown as, and has on disk, goes by it."""
     source: Source
-    mappings: tuple[Mapping, ...]
+    mappings: tuple[Mapping, ...] = field(validator=is_tuple_of(Mapping))
     mount: Path = field(validator=is_absolute)
     """Absolute: it holds ``<name>``, the link to the live release, and ``.gitopper/releases``."""
     user: str | None = None
@@ -124,9 +124,9 @@ class Service:
     no_rewind: bool = False
     """True: never go behind a commit that was once accepted, unless an operator rolls back."""
     drift: DriftPolicy = DriftPolicy.REPORT
-    windows: tuple[Window, ...] = ()
+    windows: tuple[Window, ...] = field(default=(), validator=is_tuple_of(Window))
     """When new content may be deployed; empty for always."""
-    after: tuple[str, ...] = ()
+    after: tuple[str, ...] = field(default=(), validator=is_texts)
     """Services of this host that must be in line with their upstream before new content is deployed."""
 
     @cached_property

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from attrs import Attribute
 
-__all__ = ["has_zone", "is_absolute", "is_one_line", "is_texts", "names_a_file", "writable"]
+__all__ = ["has_zone", "is_absolute", "is_one_line", "is_texts", "is_tuple_of", "names_a_file", "writable"]
 
 
 def writable(text: str) -> str:
@@ -43,6 +45,20 @@ def is_texts(value: object, attribute: Attribute[tuple[str, ...]], given: object
     if not isinstance(given, tuple) or not all(isinstance(text, str) for text in given):
         name = f"{type(value).__name__}.{attribute.name}"
         raise TypeError(f"{name} is {given!r}, and must be a tuple of str; as ('web*',)")
+
+
+def is_tuple_of(kind: type) -> Callable[[object, Attribute[Any], object], None]:
+    """Return what refuses all but a tuple of `kind`.
+
+    A list would differ from the tuple that is kept of it, at each look, and be followed as a change.
+    """
+
+    def check(value: object, attribute: Attribute[Any], given: object) -> None:
+        if not isinstance(given, tuple) or not all(isinstance(one, kind) for one in given):
+            name = f"{type(value).__name__}.{attribute.name}"
+            raise TypeError(f"{name} is {given!r}, and must be a tuple of {kind.__name__}")
+
+    return check
 
 
 def is_one_line(value: object, attribute: Attribute[str], given: object) -> None:

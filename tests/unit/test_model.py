@@ -153,3 +153,21 @@ def test_a_mapping_that_is_made_by_hand_has_an_absolute_path(local: Any) -> None
         (TypeError, ValueError), match=r"Mapping\.local is 'etc/web'|must be a pathlib\.Path"
     ):
         Mapping(link="web", local=local)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"mappings": [Mapping(link="web", local=Path("/etc/web"))]}, "must be a tuple of Mapping"),
+        ({"mappings": (("web", "/etc/web"),)}, "must be a tuple of Mapping"),
+        ({"windows": ("Mon 09:00-17:00",)}, "must be a tuple of Window"),
+        ({"after": "db"}, "must be a tuple of str"),
+    ],
+)
+def test_a_service_that_is_made_by_hand_is_the_same_as_what_is_kept_of_it(
+    fields: dict[str, Any], words: str
+) -> None:
+    """A list of mappings was another setting at each pass, and the service reloaded for it."""
+    (name,) = fields
+    with pytest.raises(TypeError, match=rf"Service\.{name} is .*, and {words}"):
+        service(**fields)
