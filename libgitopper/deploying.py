@@ -246,9 +246,8 @@ class Deploying:
         """Have the target judged; raises as the plugins do that refuse it."""
         service, source, intent = order.service, order.service.source, order.view.intent
         here = order.view.deployed
-        # To stay is not to go back, though a later commit was accepted, and failed or is gone.
-        stays = here is not None and here.revision == order.target.revision
-        floor = None if stays else self._state.accepted(service.name, source)
+        # To stay is not to go back, though a later commit was accepted, and failed.
+        floor = None if order.stays else self._state.accepted(service.name, source)
         request = VerifyRequest(
             service=service, store=order.store, revision=order.target.revision, intent=intent,
             accepted=floor or (here.revision if here else None), floor=floor,
@@ -256,7 +255,7 @@ class Deploying:
         judged = self._hooks.verify(request)
         # Also where nobody judges any more: an operator lets pass, by the config, what lies between.
         known = bool(judged) or floor is not None
-        if known and not stays and intent.kind is IntentKind.TRACK and floor != request.revision:
+        if known and not order.stays and intent.kind is IntentKind.TRACK and floor != request.revision:
             self._state.accept(service.name, source, request.revision)
 
     def _take(self, order: Order, release: Release, course: Course) -> None:

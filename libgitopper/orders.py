@@ -47,6 +47,8 @@ class Order:
     """Who or what asked for it."""
     still: Callable[[], bool]
     """False once the settings of the service are past."""
+    stays: bool = False
+    """The commit is the one that is deployed, for other settings, while a newer one has to wait."""
 
     @property
     def release(self) -> str:

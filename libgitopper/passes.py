@@ -246,7 +246,7 @@ class Passes:
             return plan
         order = Order(
             service=service, store=needed(store, service), target=plan.target, plan=plan, view=view,
-            asked=this.asked, still=this.still,
+            asked=this.asked, still=this.still, stays=decision.meanwhile is not None,
         )  # fmt: skip
         if plan.verb is Verb.ADVANCE and view.deployed:
             self._deploying.advance(order, view.deployed)

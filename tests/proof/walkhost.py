@@ -47,8 +47,8 @@ TAKE = 'test ! -e "$0/refused" && cd -P "$1" && echo "${PWD##*/}" >"$0/taken-$GI
 LOOK = '! grep -rqx "$0" "$GITOPPER_RELEASE"'
 
 
-class Crash(BaseException):
-    """The process is gone."""
+class Crash(KeyboardInterrupt):
+    """The process is gone; no plugin answers for what comes from outside."""
 
 
 class Steps:

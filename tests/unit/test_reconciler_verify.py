@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from libgitopper import IntentKind, PluginError, Result, Service, Source, State, Verb, Verify, VerifyError
+from libgitopper import (
+    IntentKind,
+    PluginError,
+    ReloadError,
+    Result,
+    Service,
+    Source,
+    State,
+    Verb,
+    Verify,
+    VerifyError,
+)
 from tests.support.simulated import BRANCH, Crash
 from tests.support.simulatedhost import UPSTREAM, SimulatedHost
 
@@ -216,6 +227,21 @@ def test_what_was_accepted_stays_when_a_later_step_fails(host: SimulatedHost) ->
     assert host.script.count("accept web") == 1
     host.pass_(web)
     assert host.script.count("accept web") == 1, "written once"
+
+
+def test_upstream_that_is_rewound_to_what_is_deployed_is_held_to_what_was_accepted_since(
+    host: SimulatedHost,
+) -> None:
+    web = verified(host)
+    first = host.deploy(web)
+    host.script.on("reload web", ReloadError("no"))
+    second = push(host, "2")
+    host.pass_(web)
+    host.upstream.force("main", first)
+    host.guards.verified.clear()
+    host.pass_(web)
+    [request] = host.guards.verified
+    assert (request.accepted, request.floor, request.revision) == (second, second, first)
 
 
 def test_a_crash_while_it_is_accepted_loses_nothing(tmp_path: Path) -> None:
