@@ -47,6 +47,9 @@ START_OVER = -1
 
 GRACE_SECONDS = 5.0
 """How long a pass that runs may take to end after SIGTERM."""
+RESTORE_SECONDS = 30.0
+"""How long the start waits for services that take back what they had. One whose reload hangs may take its
+whole timeout, which by default is all that systemd gives a unit to start."""
 
 
 @frozen(kw_only=True)
@@ -189,7 +192,7 @@ async def _run(parts: _Parts) -> int:
         async with asyncio.TaskGroup() as group:
             group.create_task(notifier.watchdog())
             group.create_task(parts.audit.run())
-            await daemon.restore()
+            await daemon.restore(RESTORE_SECONDS)
             notifier.ready(len(daemon.board.services))
             group.create_task(parts.reloading.run())
             group.create_task(_start_over_if_elsewhere(parts))

@@ -226,7 +226,7 @@ def _key(watch: Watch) -> Key:
 
 async def _attend(runner: Runner, *, restored: bool) -> None:
     if not restored:
-        await runner.restore()
+        runner.restore()
     await runner.run()
 
 

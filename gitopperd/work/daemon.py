@@ -112,17 +112,24 @@ class Daemon:
         self._second_round: asyncio.Task[None] | None = None
         self._man(config, self._look_up(config.services))
 
-    async def restore(self) -> None:
+    async def restore(self, patience_seconds: float | None = None) -> None:
         """Bring back, from this disk alone, what every service had; withdraw what the config dropped.
 
-        It comes before the first poll, so a host that boots with the upstream gone has its files.
+        It comes before the first poll, so a host that boots with the upstream gone has its files. A service
+        that takes longer than `patience_seconds`, as its reload hangs, goes on by itself; its passes come
+        after that.
         """
         async with self._applying:
+            restoring = {runner.restore(): runner.service.name for runner in self._runners}
             async with asyncio.TaskGroup() as group:
                 for follower in self.followers:
                     group.create_task(follower.open())
-                for runner in self._runners:
-                    group.create_task(runner.restore())
+            if restoring:
+                done, late = await asyncio.wait(restoring, timeout=patience_seconds)
+                for task in done:
+                    task.result()
+                for name in sorted(restoring[task] for task in late):
+                    log.warning("%s: still being restored; nobody else waits for it any longer", name)
             await self._orphans.clear()
             self._restored = True
 

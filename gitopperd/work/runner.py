@@ -61,6 +61,7 @@ class Runner:
         self._tip: str | None = None
         self._in_order = False
         self._retired = False
+        self._restoring: asyncio.Task[None] | None = None
         self._expected = False
         self._reconciler = reconciler
         self._threads = threads
@@ -120,12 +121,20 @@ class Runner:
         """Begin no pass any more, not even one that waits for its turn in a thread already."""
         self._retired = True
 
-    async def restore(self) -> None:
-        """Bring back, from this disk alone, what the service had."""
-        self._board.settle(await self._threads.work(self._reconciler.restore, self.service))
+    def restore(self) -> asyncio.Task[None]:
+        """Begin to bring back, from this disk alone, what the service had; `run` waits for its end."""
+        self._restoring = asyncio.create_task(self._restore())
+        return self._restoring
+
+    async def _restore(self) -> None:
+        outcome = await self._threads.work(self._reconciler.restore, self.service)
+        if not self._retired:
+            self._board.settle(outcome)
 
     async def run(self) -> None:
         """Make passes until cancelled."""
+        if self._restoring is not None:
+            await self._restoring
         while True:
             await self._due()
             self._kicked.clear()
