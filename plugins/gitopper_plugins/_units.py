@@ -20,7 +20,7 @@ PROPERTIES = (
     "LoadState", "LoadError", "ActiveState", "SubState", "NeedDaemonReload", "UnitFileState", "CanReload",
     "Type", "RemainAfterExit", "Result", "ConditionResult", "InactiveExitTimestampMonotonic",
     "ActiveEnterTimestampMonotonic", "ActiveExitTimestampMonotonic", "ExecMainExitTimestampMonotonic",
-    "MainPID",
+    "ConditionTimestampMonotonic", "MainPID",
 )  # fmt: skip
 """What `Unit` looks at."""
 
@@ -107,8 +107,13 @@ class Unit:
 
     @property
     def condition_failed(self) -> bool:
-        """Its last start was skipped because of a Condition...= line."""
-        return self.properties.get("ConditionResult") == "no"
+        """Its last start was skipped because of a Condition...= line.
+
+        A unit that does not run, and that nothing refers to, is forgotten at once, with the result of its
+        conditions: "no" then. Of one that runs and ends this tells nothing.
+        """
+        known = self._at("Condition") or not self.runs_and_ends
+        return bool(known) and self.properties.get("ConditionResult") == "no"
 
     @property
     def stopped(self) -> bool:

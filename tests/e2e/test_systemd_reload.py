@@ -89,6 +89,23 @@ def test_a_unit_whose_condition_is_not_met_is_told(systemd_box: SystemdBox, relo
     assert "a condition in its unit file is not met" in reload("picky", first=True).note
 
 
+def test_a_job_that_ran_and_ended_is_not_told_as_one_that_was_not_started(
+    systemd_box: SystemdBox, reload: Reload
+) -> None:
+    """Systemd forgets it at its end, and what it says of it then is what it says of any that never ran."""
+    systemd_box.add_unit("ran.service", "[Service]\nType=oneshot\nExecStart=touch /run/ran\n")
+    done = reload("ran", action="restart")
+    assert systemd_box.exists("/run/ran")
+    assert (done.did, done.note) == ("systemctl restart ran.service", "")
+    systemd_box.add_unit(
+        "picked.service",
+        "[Unit]\nConditionPathExists=/no/such\n[Service]\nType=oneshot\nExecStart=true\n"
+        "[Install]\nWantedBy=multi-user.target\n",
+    )
+    systemd_box.systemctl("enable", "picked")
+    assert "a condition in its unit file is not met" in reload("picked", action="restart").note
+
+
 def test_a_oneshot_runs_on_restart_and_otherwise_when_it_next_runs(
     systemd_box: SystemdBox, reload: Reload
 ) -> None:
