@@ -20,7 +20,7 @@ PROPERTIES = (
     "LoadState", "LoadError", "ActiveState", "SubState", "NeedDaemonReload", "UnitFileState", "CanReload",
     "Type", "RemainAfterExit", "Result", "ConditionResult", "InactiveExitTimestampMonotonic",
     "ActiveEnterTimestampMonotonic", "ActiveExitTimestampMonotonic", "ExecMainExitTimestampMonotonic",
-    "ConditionTimestampMonotonic", "MainPID",
+    "ConditionTimestampMonotonic", "MainPID", "After",
 )  # fmt: skip
 """What `Unit` looks at."""
 
@@ -99,6 +99,10 @@ class Unit:
     def is_run_by(self, pid: int) -> bool:
         """Tell whether the process `pid` is what systemd started for it."""
         return self.properties.get("MainPID") == str(pid)
+
+    def comes_after(self, other: str) -> bool:
+        """Tell whether what is asked of it waits for what is asked of the unit `other`."""
+        return other in self.properties.get("After", "").split()
 
     @property
     def up_since(self) -> int:

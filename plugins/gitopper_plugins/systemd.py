@@ -85,12 +85,36 @@ def _act(request: ReloadRequest, systemctl: _Systemctl) -> Reloaded:
         plan = decide_for_ourselves(unit, request.service.action)
     else:
         plan = decide(unit, request.service.action, first=request.first or request.start)
+        if plan.verbs:
+            _refuse_to_wait_for_ourselves(unit, request.service)
     if request.first and unit.may_be_enabled:
         _enable(request.service, systemctl, did, notes)
     did += [systemctl.do(verb) for verb in plan.verbs]
     notes += [plan.note] if plan.note else []
     notes += systemctl.settled(plan.verbs[-1]) if plan.verbs else []
     return Reloaded(did="; ".join(did), note="; ".join(notes), idle=not plan.verbs)
+
+
+def _refuse_to_wait_for_ourselves(unit: Unit, service: Service) -> None:
+    """Make sure that systemd does not hold back what is asked of `unit` until this very daemon is up.
+
+    Before it is up it shows files again, and waits for who takes them.
+
+    Raises:
+        ReloadError: it would; it is tried again once this daemon is up.
+    """
+    ours = _own_unit()
+    if unit.comes_after(ours) and _Systemctl(ours, service.timeout_seconds).show().active == "activating":
+        raise ReloadError(
+            f"unit {unit.name} is After={ours}, which is this daemon: it is asked once that is up"
+        )
+
+
+def _own_unit() -> str:
+    """Return the name of systemd's service that this process is part of; empty where it is of none."""
+    groups = Path("/proc/self/cgroup").read_text().splitlines()
+    names = (group.rpartition("/")[2] for group in groups)
+    return next((name for name in names if name.endswith(".service")), "")
 
 
 def _enable(service: Service, systemctl: _Systemctl, did: list[str], notes: list[str]) -> None:

@@ -25,6 +25,17 @@ machine = "box"
 service = "gitopperd"
 dirs = [{ local = "/etc/gitopper", link = "gitopper" }]
 """
+FOLLOWING = """
+[[services]]
+machine = "box"
+service = "following"
+dirs = [{ local = "/etc/following", link = "following" }]
+[[services]]
+machine = "box"
+service = "job"
+action = "restart"
+dirs = [{ local = "/etc/job", link = "following" }]
+"""
 # A reload takes as long as /run/slow says. It counts itself: systemd tells of two in a row as of one.
 STEADY = """\
 [Service]
@@ -217,5 +228,34 @@ def test_the_daemons_own_files_come_like_those_of_others_and_it_neither_ends_nor
     host.wait_for("gitopperd", "BROKEN", commit, info="gitopperd.service is this daemon: a restart")
     host.wait_for("steady", "OK", commit)
     assert host.box.property("gitopperd", "MainPID") == pid
+    host.configure(server.url, SERVICE, timeout="60s")
+    host.daemon("reload")
+
+
+def test_the_daemon_does_not_wait_for_units_that_wait_for_it(host: Host, server: GitServer) -> None:
+    """One that runs, and a job that runs at each boot, both ordered after the daemon."""
+    after = "[Unit]\nAfter=gitopperd.service\n"
+    host.box.add_unit(
+        "following.service",
+        f"{after}[Service]\nExecStart=/bin/sleep inf\nExecReload=/bin/sh -c 'echo >> /run/followed'\n",
+        start=True,
+    )
+    host.box.add_unit(
+        "job.service", f"{after}[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo >> /run/ran'\n"
+    )
+    commit = server.commit({"following/file": "here\n"})
+    host.configure(server.url, SERVICE + FOLLOWING, timeout="60s")
+    host.daemon("reload")
+    for name in ("following", "job"):
+        host.wait_for(name, "OK", commit)
+    stop(host)
+    host.box.run(["umount", "/etc/following", "/etc/job"], check=True)
+    host.box.run(["rm", "/run/followed", "/run/ran"], check=True)
+    started = time.monotonic()
+    host.daemon("start")
+    assert time.monotonic() - started < READY_SECONDS
+    for name in ("following", "job"):
+        host.wait_for(name, "OK", commit)
+    assert host.box.read("/run/followed") == host.box.read("/run/ran") == "\n"
     host.configure(server.url, SERVICE, timeout="60s")
     host.daemon("reload")
