@@ -26,8 +26,19 @@ class Hangups:
         self._came = False
 
     def hold(self) -> None:
-        """Only note those that come from now on."""
+        """Only note those that come from now on, and those that came while the program was loaded."""
         signal.signal(signal.SIGHUP, self._note)
+        self.let()
+
+    @staticmethod
+    def let() -> None:
+        """Let SIGHUP through, which is blocked while the program is loaded."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+    @staticmethod
+    def block() -> None:
+        """Leave those that come from now on to the program that takes the place of this one."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
     def hand_on(self, reload: Callable[[], None]) -> None:
         """Call `reload`, on the running event loop, for each from now on, and once for those of before."""

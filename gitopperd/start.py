@@ -10,6 +10,7 @@ import ctypes
 import gc
 import linecache
 import os
+import signal
 from collections.abc import Iterator
 
 __all__ = ["main"]
@@ -26,6 +27,7 @@ each processor. One fewer saves nothing more, and lets threads wait for each oth
 
 def main() -> None:
     """Run the daemon's command line; it ends the process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # by itself it would end us; see signals.py
     _share_arenas()
     gc.disable()  # nothing that is loaded is garbage, and looking for some takes 40 ms
     with _no_authorities():

@@ -91,8 +91,7 @@ def serve(settings: Settings) -> int:
         ListenError: an address is taken.
     """
     hangups = Hangups()
-    if not settings.once:
-        hangups.hold()
+    hangups.let() if settings.once else hangups.hold()
     registry = CollectorRegistry()
     meters = Meters(registry)
     hooks = settings.hooks
@@ -153,6 +152,7 @@ def serve(settings: Settings) -> int:
         try:
             code = asyncio.run(until_signalled(main, on_end=stopping, ended=1 if settings.once else 0))
         except* _StartOver:
+            hangups.block()
             code = START_OVER
         if code != START_OVER:
             ignore_signals()

@@ -140,16 +140,26 @@ def test_a_host_whose_repository_can_not_be_reached_yet_waits_and_says_so(site: 
         boot.wait_for("web", "OK")
 
 
-def test_a_hangup_while_it_waits_for_its_repository_is_no_reason_to_end(site: Site, boot: Booted) -> None:
+def hangups_blocked(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether SIGHUP waits at the door of `process`; see proc_pid_status(5)."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    masks = dict(line.split(":\t") for line in status.splitlines() if line.startswith("SigBlk"))
+    return bool(int(masks["SigBlk"], 16) & 1 << signal.SIGHUP - 1)
+
+
+def test_a_hangup_before_it_works_is_no_reason_to_end(site: Site, boot: Booted) -> None:
+    """While the program is loaded, and while it waits for its repository."""
     first = commit(site, config(site, "web"), **{"web/etc/conf": "1"})
     site.server.hang = True
-    boot.process = subprocess.Popen(boot.command(), stderr=subprocess.DEVNULL)
+    boot.process = process = subprocess.Popen(boot.command(), stderr=subprocess.DEVNULL)
+    wait_until(lambda: hangups_blocked(process), "never blocked")
+    process.send_signal(signal.SIGHUP)
     wait_until(lambda: bool(site.server.requests), "never asked")
-    boot.process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
     site.stop_server()
     site.start_server()
     wait_until(lambda: (site.home / "etc/web/conf").exists(), f"nothing came of {first}")
-    assert boot.process.poll() is None
+    assert process.poll() is None
 
 
 def test_a_repository_that_never_had_a_good_one_is_told_and_mended(site: Site, boot: Booted) -> None:
