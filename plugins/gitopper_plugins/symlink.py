@@ -14,6 +14,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from gitopper_plugins._mountinfo import points_below
 from gitopper_plugins._place import Place, fsync
 from gitopper_plugins._placement import (
     carry_out,
@@ -131,7 +132,19 @@ def _obstacles(places: Places, service: Service, release: Release, *formers: Ser
             )
         elif _inside_release(place.path):
             found.append(f'{local} lies inside a path that is published already; change "local"')
+        elif points := _mounted(place.path):
+            found.append(f"{local} has mounts that would be hidden: {points}; unmount them")
     return found
+
+
+def _mounted(path: Path) -> str:
+    """Return where something is mounted at or below what the link `path` shows; empty for nowhere.
+
+    It is mounted in a release, and stays there when the link leads to the next one.
+    """
+    directory, _, name = os.path.realpath(path).rpartition("/")
+    points = sorted(p for p in points_below(directory) if p == name or p.startswith(f"{name}/"))
+    return ", ".join(f"{directory}/{point}" for point in points)
 
 
 def _is_ours(service: Service, mapping: Mapping, place: Place) -> bool:

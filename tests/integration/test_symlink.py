@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from gitopper_plugins import _placement, symlink
+from gitopper_plugins import _placement, mountapi, symlink
 from libgitopper import Hooks, Mapping, PublishError, Service
 from libgitopper.testing.mount import Stage, contents
-from tests.support.namespace import fork
+from tests.support.namespace import fork, in_mount_namespace, mount_tmpfs
 
 
 @pytest.fixture
@@ -127,6 +127,25 @@ def test_an_obstacle_that_appears_later_stops_the_swap_of_all(hooks: Hooks, stag
     assert service.mappings[2].local.read_text() == "one"
     assert hooks.observe(service).release is None
     assert str(local) in hooks.observe(service).note
+
+
+@in_mount_namespace
+def test_a_mount_inside_what_is_published_stops_the_flip(hooks: Hooks, stage: Stage) -> None:
+    """It is in the release, and would be gone from the path with that."""
+    service = stage.service()
+    first = stage.release(service, "one")
+    hooks.publish(service, first)
+    for local in (service.mappings[1].local / "sub", service.mappings[0].local):
+        place = local.resolve()
+        mount_tmpfs(place)
+        (local / "precious").touch()
+        with pytest.raises(PublishError, match=f"has mounts that would be hidden: {place}; unmount them"):
+            hooks.publish(service, stage.release(service, "two"))
+        assert (local / "precious").exists()
+        mountapi.detach(place)
+        assert service.live.resolve() == first.path.resolve()
+    hooks.publish(service, stage.release(service, "two"))
+    assert texts(service) == ["two"] * 3
 
 
 def test_an_old_clone_in_the_place_of_the_live_link_is_kept(hooks: Hooks, stage: Stage) -> None:
