@@ -1,4 +1,4 @@
-"""How many files the daemon may have open at a time."""
+"""How many files a program of ours may have open at a time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import resource
 __all__ = ["ENOUGH", "allow_open_files"]
 
 ENOUGH = 65_536
-"""Stores keep some dozens of files open each, so the usual 1,024 end at about thirty upstreams. More than
-this helps nobody, and programs that we start may close every number up to their limit."""
+"""Stores keep some dozens of files open each, so the usual 1,024 end at about thirty upstreams; the client
+has a connection to each host. More than this helps nobody, and programs that we start may close every
+number up to their limit."""
 
 
 def allow_open_files() -> None:

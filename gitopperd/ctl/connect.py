@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import socket
 import ssl
@@ -245,6 +246,8 @@ def _unreachable(failures: Sequence[tuple[Place, OSError]]) -> AskError:
     tried = "; ".join(f"{place}: {exc.strerror or exc}" for place, exc in failures)
     if any(isinstance(exc, PermissionError) for _, exc in failures):
         remedy = "this user may not use that socket: try sudo, or ask whoever runs the machine"
+    elif any(exc.errno in {errno.EMFILE, errno.ENFILE} for _, exc in failures):
+        remedy = "ask fewer hosts at once, or raise the hard limit: ulimit -Hn"
     elif isinstance(failures[-1][1], socket.gaierror):
         remedy = "is the name right?"
     else:

@@ -13,6 +13,7 @@ import click
 
 from gitopperd.ctl.commands import cli
 from gitopperd.ctl.options import MACHINE_READABLE, BadSettings
+from gitopperd.openfiles import allow_open_files
 
 __all__ = ["main"]
 
@@ -31,6 +32,7 @@ def main() -> int:
         completion.register()
     _end_in_order()
     _print_anywhere()
+    allow_open_files()  # all hosts are asked at once
     try:
         return _run()
     except OSError as exc:

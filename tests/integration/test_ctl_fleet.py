@@ -46,6 +46,29 @@ def raw_server(behave: Callable[[socket.socket], None]) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.parametrize(("hard", "well"), [(4096, True), (60, False)])
+def test_more_hosts_than_files_may_be_open_by_default(hard: int, well: bool) -> None:
+    body = json.dumps({"services": [GRAFANA]}).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("0.0.0.0", 0), backlog=128))
+        listener.settimeout(3)
+        hosts = [f"@127.0.{number}.1:{listener.getsockname()[1]}" for number in range(100)]
+        command = [sys.executable, "-m", "gitopperd.ctl.main", "-m", "list", "services", *hosts]
+        limited = ["sh", "-c", f'ulimit -Sn 60 && ulimit -Hn {hard} && exec "$@"', "sh", *command]
+        process = stack.enter_context(subprocess.Popen(limited, cwd=ROOT, stdout=subprocess.PIPE))
+        connections: list[socket.socket] = []
+        with contextlib.suppress(TimeoutError):
+            while len(connections) < len(hosts):  # nobody is answered before all are there
+                connections.append(stack.enter_context(listener.accept()[0]))
+        for connection in connections:
+            connection.sendall(head.encode() + body)
+        told = json.loads(process.communicate(timeout=30)[0])
+    refused = [one["error"]["message"] for one in told.values() if "error" in one]
+    assert (process.returncode == 0, not refused) == (well, well)
+    assert all("Too many open files" in text and "ask fewer hosts at once" in text for text in refused)
+
+
 def test_a_host_that_is_down_does_not_hide_the_others(daemon: Daemons, nobody: str) -> None:
     web1, web2 = daemon(), daemon()
     done = ctl("list", "services", web1.at, nobody, web2.at)
