@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
 import socket
 import threading
 import time
@@ -101,6 +103,24 @@ def test_git_daemon(client: Client, upstream: Upstream) -> None:
 
 def test_file_url(client: Client, upstream: Upstream) -> None:
     follow_upstream(client, upstream, f"file://{upstream.path}")
+
+
+@pytest.mark.root
+def test_repository_of_somebody_else_is_read_once_git_was_told_to(
+    client: Client, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By root's own settings, as git says; also where there is no HOME, as in a unit of systemd's."""
+    home = tmp_path / "home"
+    home.mkdir()
+    entry = pwd.struct_passwd(("root", "x", 0, 0, "", str(home), "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: entry)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL", raising=False)
+    os.chown(upstream.path, pwd.getpwnam("nobody").pw_uid, -1)
+    with pytest.raises(SourceError, match="config --global --add safe"):
+        client.fetch(upstream.url)
+    (home / ".gitconfig").write_text(f"[safe]\n\tdirectory = {upstream.path}\n")
+    assert client.fetch(upstream.url).moved
 
 
 def test_absolute_path(client: Client, upstream: Upstream) -> None:

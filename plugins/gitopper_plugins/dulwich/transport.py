@@ -223,6 +223,10 @@ def _upload_pack_argv(path: str) -> Sequence[str]:
 
 
 def git_environment() -> Mapping[str, str]:
-    """Our environment, made fit for git: it asks for protocol 2, and points to no other repository."""
+    """Our environment, made fit for git: it asks for protocol 2, and points to no other repository.
+
+    Systemd gives root's services no HOME. Where git refuses, it says what to set in there.
+    """
     keep = {name: value for name, value in os.environ.items() if name not in _LOCAL_VARIABLES}
+    keep.setdefault("HOME", os.path.expanduser("~"))  # noqa: PTH111 - the fetcher has no need of pathlib here
     return keep | {"GIT_PROTOCOL": "version=2", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
