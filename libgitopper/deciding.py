@@ -19,7 +19,7 @@ from libgitopper.orders import View
 from libgitopper.planner import Plan, Reason, Verb, aim, in_line, make_plan, may_wait
 from libgitopper.records import Rejection
 from libgitopper.repository import Store
-from libgitopper.requests import HoldRequest
+from libgitopper.requests import HoldRequest, Published
 from libgitopper.state import StateStore
 
 __all__ = ["Deciding", "Decision", "Peer", "is_touched", "needed", "showing", "unfinished"]
@@ -43,7 +43,7 @@ class Decision:
     waits: Plan | None = None
     """The plan to wait, in the place of `plan`; None where it can be carried out now."""
     meanwhile: Plan | None = None
-    """What is done while that waits: other settings, for the commit that is deployed."""
+    """What is done while that waits, for the commit that is deployed: other settings, or a reload."""
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
@@ -130,12 +130,11 @@ class Deciding:
         self, plan: Plan, target: Content, service: Service, view: View, peers: Sequence[Peer]
     ) -> Plan | None:
         """Return the plan to wait, where new content has to."""
-        deployed, published = view.deployed, view.published
+        deployed = view.deployed
         if deployed and deployed.revision == target.revision:
             return None  # a path that is mapped newly is no news of the repository's
-        if deployed and deployed.service.placement != service.placement:
-            published = self._hooks.observe(deployed.service)
-        if not may_wait(plan, intent=view.intent, deployed=deployed, published=published):
+        shown = self._shown(service, view)
+        if not may_wait(plan, intent=view.intent, deployed=deployed, published=shown):
             return None
         for peer in peers:
             if not self._in_line(peer):
@@ -148,13 +147,23 @@ class Deciding:
             return None
         return evolve(plan, verb=Verb.WAIT, reasons=(Reason.HELD,), note=hold.reason, until=hold.until)
 
+    def _shown(self, service: Service, view: View) -> Published:
+        """Return what is shown of the service, in the place where that was published."""
+        deployed = view.deployed
+        if deployed is None:
+            return view.published
+        if view.unfinished and view.unfinished.revision == deployed.revision:
+            return Published(release=deployed.release)
+        moved = deployed.service.placement != service.placement
+        return self._hooks.observe(deployed.service) if moved else view.published
+
     def _meanwhile(self, service: Service, store: Store | None, view: View) -> Plan | None:
-        """Return the plan that brings what is deployed to the settings of `service`, where they are others.
+        """Return the plan for what is deployed, where its settings are others now, or its reload is owed.
 
         None also where it can't be: what needs the new commit waits with it.
         """
         deployed = view.deployed
-        if deployed is None or deployed.service.placement == service.placement:
+        if deployed is None or (deployed.service.placement == service.placement and not view.unfinished):
             return None
         try:
             target = self.target(deployed.revision, service, store, deployed)

@@ -26,6 +26,7 @@ from libgitopper.planner import Plan
 from libgitopper.publishing import Publishing
 from libgitopper.repository import Store
 from libgitopper.requests import Drift, Event, FetchRequest
+from libgitopper.restoring import Restoring
 from libgitopper.revisions import check_full, find_revision
 from libgitopper.state import StateStore
 from libgitopper.watching import HealthWatch
@@ -101,8 +102,12 @@ class Reconciler:
             deploying=self._deploying, now=now,
         )  # fmt: skip
         deciding = Deciding(hooks=hooks, state=state, now=now)
-        self._passes = Passes(
+        self._restoring = Restoring(
             hooks=hooks, state=state, intents=self._intents, publishing=publishing,
+            deploying=self._deploying,
+        )  # fmt: skip
+        self._passes = Passes(
+            state=state, intents=self._intents, restoring=self._restoring,
             deploying=self._deploying, drifting=self._drifting, deciding=deciding,
             ledger=ledger,
         )  # fmt: skip
@@ -291,7 +296,7 @@ class Reconciler:
         return tuple(orphan for name, orphan in found.items() if name not in names)
 
     def _restore(self, service: Service) -> Found:
-        self._passes.restore(service)
+        self._restoring.restore(service)
         return Found()
 
     def _guarded(self, service: Service, step: Callable[[], Found]) -> Outcome:

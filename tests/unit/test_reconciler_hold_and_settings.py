@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from libgitopper import Check, CheckError, State, Verify
+from libgitopper import Check, CheckError, ReloadError, State, Verify
 from tests.support.held import CLOSED, both, held, waits_for_db
 from tests.support.simulatedhost import SimulatedHost
 
@@ -97,3 +97,33 @@ def test_changed_settings_are_no_way_behind_what_was_accepted(host: SimulatedHos
     host.assert_in_line(changed, first)
     assert [request.floor for request in host.guards.verified] == [None]
     assert host.state.accepted("web", service.source) == unfit
+
+
+def test_changed_settings_that_are_not_taken_are_no_reason_to_end_the_wait(host: SimulatedHost) -> None:
+    held(host)
+    first = host.tip
+    newer = host.upstream.commit({"web/conf": "2"})
+    changed = host.service(links={"/srv/web": "web"})
+    host.script.on("reload web", ReloadError("refused"))
+    for _ in range(2):
+        assert isinstance(host.pass_(changed).error, ReloadError)
+        assert host.read(changed) == "1"
+    host.script.clear()
+    assert host.told(host.pass_(changed)) == (State.DIFF, f"{newer[:12]} waits: {CLOSED.reason}")
+    host.assert_in_line(changed, first)
+
+
+def test_a_reload_that_is_owed_does_not_wait_with_a_commit(host: SimulatedHost) -> None:
+    """As after a boot: the service may have come up without its files."""
+    service = held(host)
+    first = host.tip
+    newer = host.upstream.commit({"web/conf": "2"})
+    host.mounts.reboot()
+    host.services.taken.clear()
+    host.script.on("reload web", ReloadError("not yet"))
+    assert isinstance(host.pass_(service).error, ReloadError)
+    assert host.read(service) == "1"
+    assert isinstance(host.pass_(service).error, ReloadError)
+    host.script.clear()
+    assert host.told(host.pass_(service)) == (State.DIFF, f"{newer[:12]} waits: {CLOSED.reason}")
+    host.assert_in_line(service, first)

@@ -227,3 +227,32 @@ def test_who_tracks_gets_what_was_taken_last_after_a_reboot(host: SimulatedHost)
     host.restart()
     host.reconciler.restore(web)
     assert host.read(web) == "1"
+
+
+def upstream_away(host: SimulatedHost) -> None:
+    host.upstream.commit({"web/conf": "2"})
+    host.script.on("checkout web", SourceError("no file contents"))
+
+
+@pytest.mark.parametrize("bad", [unfit, unsigned, without_the_path, upstream_away])
+def test_a_reload_that_is_owed_comes_although_the_tip_can_not_be_deployed(
+    host: SimulatedHost, bad: Callable[[SimulatedHost], None]
+) -> None:
+    """As after a boot: the service may have come up without its files."""
+    web = host.service(**GUARDED)
+    good = host.deploy(web)
+    bad(host)
+    error = host.pass_(web).error
+    host.mounts.reboot()
+    host.services.taken.clear()
+    host.script.on("reload web", ReloadError("not yet"))
+    assert isinstance(host.pass_(web).error, ReloadError)
+    assert host.read(web) == "1"
+    host.pass_(web)
+    assert host.services.taken == {}
+    host.script.on("reload web", lambda: None)
+    assert str(host.pass_(web).error) == str(error)
+    host.assert_in_line(web, good)
+    assert host.script.count("reload web") == 3
+    host.pass_(web)
+    assert host.script.count("reload web") == 3

@@ -287,3 +287,12 @@ def test_a_freeze_that_comes_while_a_commit_elsewhere_is_verified_keeps_it_from_
     outcome = host.pass_(web)
     assert host.told(outcome)[0] is State.FREEZE
     host.assert_in_line(web, first)
+
+
+def test_what_stays_with_other_settings_is_accepted_where_nothing_was(host: SimulatedHost) -> None:
+    web = host.service()
+    first = host.deploy(web)
+    moved = host.service(no_rewind=True, links={"/srv/web": "web"})
+    host.pass_(moved)
+    host.assert_in_line(moved, first)
+    assert host.state.accepted("web", moved.source) == first
