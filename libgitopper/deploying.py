@@ -245,16 +245,9 @@ class Deploying:
     def verify(self, order: Order) -> None:
         """Have the target judged; raises as the plugins do that refuse it."""
         service, source, intent = order.service, order.service.source, order.view.intent
-<<<<<<< HEAD
         here = order.view.deployed
         # To stay is not to go back, though a later commit was accepted, and failed.
         floor = None if order.stays else self._state.accepted(service.name, source)
-=======
-        here, recorded = order.view.deployed, self._state.accepted(service.name, source)
-        # To stay is not to go back, though a later commit was accepted, and failed or is gone.
-        stays = recorded is not None and here is not None and here.revision == order.target.revision
-        floor = None if stays else recorded
->>>>>>> 68385a0 (A reload that is owed for what is deployed does not wait for a tip that has to wait, or can't be deployed)
         request = VerifyRequest(
             service=service, store=order.store, revision=order.target.revision, intent=intent,
             accepted=floor or (here.revision if here else None), floor=floor,

@@ -48,11 +48,7 @@ LOOK = '! grep -rqx "$0" "$GITOPPER_RELEASE"'
 
 
 class Crash(KeyboardInterrupt):
-<<<<<<< HEAD
     """The process is gone; no plugin answers for what comes from outside."""
-=======
-    """The process is gone. No plugin answers for what comes from outside."""
->>>>>>> 68385a0 (A reload that is owed for what is deployed does not wait for a tip that has to wait, or can't be deployed)
 
 
 class Steps:
