@@ -40,6 +40,8 @@ MANAGERS = {
 }  # fmt: skip
 """Package manager by the ID of a distribution; others name one of these in ID_LIKE."""
 
+KEPT_BYTES = 64 * 1024
+"""So much is kept of what a command prints, from its end; see `Completed.output`."""
 INSTALL_SECONDS = 600.0
 """An installation gets this long, or the service's timeout where that is longer."""
 BUSY_SECONDS = 1.0
@@ -153,6 +155,20 @@ class Session:
         """
         if done.code:
             raise self.error(self.words(done.output) or f"exit code {done.code}")
+
+    def whole(self, done: Completed) -> str:
+        """Return what a command printed, where that is all of it.
+
+        Raises:
+            InstallError: it may be the end only; what would be changed may stand before that.
+        """
+        if len(done.output.encode()) >= KEPT_BYTES:
+            raise self.error(
+                "it would bring more packages than are looked through here, which is left to you:"
+                f" {self._manager.by_hand} {self.package}",
+                retryable=False,
+            )
+        return done.output
 
     def refuse_changes(self, changes: Sequence[str]) -> None:
         """Make sure that nothing that is installed would be changed.

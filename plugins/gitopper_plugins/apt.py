@@ -79,7 +79,8 @@ class Apt:
     def _add(self, package: str, session: Session) -> Completed:
         planned = session.look("apt-get", "-s", *QUIETLY, *ADD_ONLY, "install", "--", package)
         session.check(planned)
-        upgraded, removed = _UPGRADED.findall(planned.output), _REMOVED.findall(planned.output)
+        plan = session.whole(planned)
+        upgraded, removed = _UPGRADED.findall(plan), _REMOVED.findall(plan)
         session.refuse_changes(
             [f"{name} upgraded" for name in upgraded] + [f"{name} removed" for name in removed]
         )

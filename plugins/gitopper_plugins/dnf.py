@@ -59,7 +59,7 @@ class Dnf:
         planned = session.change(*install, "--downloadonly", package)
         if planned.code:
             return planned
-        session.refuse_changes(_changes(planned.output))
+        session.refuse_changes(_changes(session.whole(planned)))
         return session.change(*install, package)
 
 

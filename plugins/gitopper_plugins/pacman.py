@@ -47,7 +47,7 @@ class Pacman:
         install = ("pacman", "-S", "--needed", *QUIETLY)
         planned = session.look(*install, "--print", "--print-format", "%n", "--", package)
         if not planned.code:
-            names = [line for line in planned.output.splitlines() if line and " " not in line]
+            names = [line for line in session.whole(planned).splitlines() if line and " " not in line]
             session.refuse_changes(_installed_of(names, session))
             planned = session.change(*install, "--", package)
         if planned.code and STALE.search(planned.output):
@@ -63,7 +63,7 @@ def _name(package: str) -> str:
 
 def _installed_of(names: list[str], session: Session) -> list[str]:
     """Return those of `names` that are installed: they would be upgraded."""
-    told = session.look("pacman", "-Qq", "--", *names).output.splitlines() if names else ()
+    told = session.whole(session.look("pacman", "-Qq", "--", *names)).splitlines() if names else ()
     return [f"{name} upgraded" for name in names if name in told]
 
 

@@ -24,6 +24,7 @@ DISTRIBUTIONS = {"apt": "debian", "dnf": "fedora", "pacman": "arch"}
 #   easy      is installed              nope     does not exist, however new the lists are
 #   late      is in new lists only      needy    would upgrade a library
 #   bad       fails to be installed     slow     takes a minute
+#   many      would upgrade a library, and bring thousands of packages
 #   busy      waits for `free` to exist twice    takes a moment, and notes when another one is at work, too
 COMMON = r"""#!/bin/sh
 here={here}
@@ -52,7 +53,8 @@ printf '%s:\n  Installed: (none)\n  Candidate: 1\n' "$last"
 case "$*" in *update) touch $here/new; exit 0 ;; esac
 case "$*" in *-s\ *)
     echo 'Reading package lists...'
-    [ $last = needy ] && echo 'Inst libneedy [1.0] (2.0 localhost [all])'
+    case $last in needy|many) echo 'Inst libneedy [1.0] (2.0 localhost [all])' ;; esac
+    [ $last = many ] && seq -f 'Inst new%.0f (1 localhost [all])' 3000
     echo "Inst $last (1 localhost [all])"; exit 0 ;;
 esac
 [ $last = busy ] && [ ! -e $here/free ] && {{
@@ -73,7 +75,9 @@ unknown() {{ echo "No match for argument: $last"; echo "Error: Unable to find a 
 case "$*" in *--refresh*) touch $here/new ;; esac
 case $last in nope) unknown ;; late) [ -e $here/new ] || unknown ;; esac
 printf 'Dependencies resolved.\n=====\n Package  Arch\n=====\nInstalling:\n %s  noarch  1-1  t\n' $last
-[ $last = needy ] && printf 'Upgrading:\n libneedy  noarch  2.0-1  t\n\nTransaction Summary\n'
+case $last in needy|many) printf 'Upgrading:\n libneedy  noarch  2.0-1  t\n' ;; esac
+[ $last = many ] && {{ echo 'Installing dependencies:'; seq -f ' new%.0f  noarch  1-1  updates' 3000; }}
+printf '\nTransaction Summary\n'
 case "$*" in *--downloadonly*) echo 'Complete!'; exit 0 ;; esac
 [ $last = busy ] && [ ! -e $here/free ] && {{
     echo 'Failed to obtain rpm transaction lock. Another transaction is in progress.'; exit 1; }}
@@ -91,7 +95,9 @@ esac
 case "$*" in *-Sy\ *) touch $here/new; exit 0 ;; esac
 unknown() {{ echo "error: target not found: $last"; exit 1; }}
 case $last in nope) unknown ;; late) [ -e $here/new ] || unknown ;; esac
-case "$*" in *--print\ *) [ $last = needy ] && echo libneedy; echo $last; exit 0 ;; esac
+case "$*" in *--print\ *) case $last in needy|many) echo libneedy ;; esac
+    [ $last = many ] && seq -f 'a-package-that-is-new-%.0f' 3000
+    echo $last; exit 0 ;; esac
 [ $last = busy ] && [ ! -e $here/free ] && {{
     echo 'error: failed to init transaction (unable to lock database)'; exit 1; }}
 [ $last = bad ] && {{

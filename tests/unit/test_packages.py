@@ -56,6 +56,16 @@ def test_any_user_is_told_what_is_installed_in_simulation(
     assert "late" not in host.installed
 
 
+def test_a_plan_of_which_only_the_end_is_known_is_not_carried_out_in_simulation(
+    host: SimulatedHost,
+) -> None:
+    """What it upgrades stands at its beginning."""
+    error = host.refused("many")
+    assert not error.retryable
+    assert str(error).endswith(f"which is left to you: {host.plugin._manager.by_hand} many")
+    assert host.installed == []
+
+
 def test_what_is_missing_is_installed_once_in_simulation(host: SimulatedHost) -> None:
     assert host.install("easy") == Installed(did=f"{host.plugin._manager.by_hand} easy")
     assert host.install("easy") == Installed(did="")
