@@ -152,3 +152,31 @@ def test_proxy_for_http_is_asked_with_its_own_credentials(
     assert store.tips
     assert server.requests[0].startswith("GET http://git.invalid/fleet.git/info/refs")
     assert set(server.authorizations) == {None}
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        (f"socks5://proxy:{SECRET}@127.0.0.1:1", "https_proxy of the environment is not the address"),
+        (f"http://proxy:{SECRET}/x@127.0.0.1:1", "https_proxy of the environment is not the address"),
+        (f"http://proxy:{SECRET}@[::1", "https_proxy of the environment is not the address"),
+        (
+            f"http://proxy:{SECRET}@127.0.0.1:1",
+            "its proxy 127.0.0.1:1 can't be reached: ",
+        ),
+    ],
+)
+def test_proxy_that_is_none_is_told_and_its_password_is_not(
+    plugin: DulwichPlugin, stores: Path, monkeypatch: pytest.MonkeyPatch, address: str, told: str
+) -> None:
+    monkeypatch.setenv("https_proxy", address)
+    request = FetchRequest(
+        upstream="https://git.invalid/fleet.git",
+        credentials=Credentials(),
+        branches=frozenset({"main"}),
+        stores=stores,
+    )
+    with pytest.raises(SourceError, match=told) as caught:
+        plugin.gitopper_fetch(request)
+    assert "git.invalid" in str(caught.value)
+    assert SECRET not in str(caught.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http
 import http.client
 import os
+import socket
 import ssl
 import urllib.parse
 from collections.abc import Mapping
@@ -75,11 +76,11 @@ class Connection:
 
         Raises:
             OSError: it fails; also TimeoutError, and ssl.SSLError.
-            UnusableError: the proxy refuses.
+            UnusableError: the proxy refuses, or can't be reached.
         """
         proxy = _Proxy.of(origin)
-        first = proxy.origin if proxy else origin
-        channel = Channel(dial(first.host, first.port, deadline), deadline)
+        sock = proxy.dial(origin, deadline) if proxy else dial(origin.host, origin.port, deadline)
+        channel = Channel(sock, deadline)
         try:
             if origin.scheme == "https":
                 if proxy:
@@ -127,9 +128,25 @@ class _Proxy:
         if not url or urllib.request.proxy_bypass(origin.netloc):
             return None
         url = url if "://" in url else f"http://{url}"
-        userinfo = urllib.parse.urlsplit(url).netloc.rpartition("@")[0]
+        try:
+            userinfo = urllib.parse.urlsplit(url).netloc.rpartition("@")[0]
+            place = Origin.of(url)
+        except (UnusableError, ValueError):
+            # Not shown: there may be a password in it, wherever.
+            why = f"{origin.scheme}_proxy of the environment is not the address of an http proxy"
+            raise UnusableError(f"{origin.netloc} can't be reached: {why}", retryable=False) from None
         auth = authorization(urllib.parse.unquote(userinfo))
-        return cls(Origin.of(url), {"Proxy-Authorization": auth} if auth else {})
+        return cls(place, {"Proxy-Authorization": auth} if auth else {})
+
+    def dial(self, origin: Origin, deadline: Deadline) -> socket.socket:
+        """Connect to the proxy, on the way to `origin`."""
+        try:
+            return dial(self.origin.host, self.origin.port, deadline)
+        except TimeoutError:
+            raise
+        except OSError as exc:
+            where = f"its proxy {self.origin.netloc} can't be reached"
+            raise UnusableError(f"{origin.netloc}: {where}: {exc.strerror or exc}") from exc
 
 
 def _encrypt(channel: Channel, origin: Origin) -> None:
