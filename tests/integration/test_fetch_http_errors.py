@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from gitopper_plugins.dulwich import DulwichPlugin
-from libgitopper import SourceError
+from libgitopper import Credentials, FetchRequest, SourceError
 from tests.support.drifting import plugin
 from tests.support.gitserver import HttpServer, http_server
 from tests.support.httpfetch import fetch, snapshot, stores
@@ -74,3 +76,22 @@ def test_stopped_server_is_an_error_at_once(
         fetch(plugin, server, stores)
     with pytest.raises(SourceError, match="Connection refused"):
         fetch(plugin, server, stores)
+
+
+def test_a_failure_of_tls_is_none_of_the_disk(
+    plugin: DulwichPlugin, server: HttpServer, stores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers are its own: 5 is what a disk says with EIO."""
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise ssl.SSLSyscallError(ssl.SSL_ERROR_SYSCALL, "EOF occurred in violation of protocol")
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", fail)
+    request = FetchRequest(
+        upstream=f"https://127.0.0.1:{server.port}/fleet.git",
+        credentials=Credentials(),
+        branches=frozenset({"main"}),
+        stores=stores,
+    )
+    with pytest.raises(SourceError, match=r"^https://127\.0\.0\.1:[0-9]+/fleet\.git: EOF occurred"):
+        plugin.gitopper_fetch(request)
