@@ -34,7 +34,7 @@ __all__ = ["bring_blobs", "explained"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _OF_DISKS = (*_FULL, errno.EROFS)
-"""What no network says: a file that is open fails without its name. Not EIO, which is a number of TLS, too."""
+"""What no network says, while a file that is open fails without its name. EIO is a number of TLS, too."""
 # A server takes the wants of one request into memory; this many are a few megabytes.
 BLOBS_PER_REQUEST = 50_000
 
