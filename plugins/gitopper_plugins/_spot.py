@@ -103,9 +103,10 @@ class Ground:
         return parent is not None and parent.shared
 
     def in_release(self, path: Path) -> bool:
-        """Tell whether `path` would be created inside a release that is mounted there, of any service."""
-        known = next(p for p in path.parents if p.exists())
-        return "/.gitopper/releases/" in self._table.of(Path(os.path.realpath(known))).root
+        """Tell whether `path` would be made inside a release, mounted or linked there, of any service."""
+        real = os.path.realpath(next(p for p in path.parents if p.exists()))
+        places = (self._table.of(Path(real)).root, real)
+        return any("/.gitopper/releases/" in f"{place}/" for place in places)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -144,6 +144,22 @@ def test_a_local_inside_another_services_mount_is_refused(hooks: Hooks, stage: S
 
 
 @in_mount_namespace
+def test_a_local_inside_another_services_link_is_refused(hooks: Hooks, stage: Stage) -> None:
+    """By a name that no configuration can tell of: it would be made in the release, and go with it."""
+    hooks.register(symlink)
+    outer = stage.service("web", publish="symlink")
+    release = stage.release(outer, "one")
+    hooks.publish(outer, release)
+    before = contents(release.path)
+    alias = stage.host / "alias"
+    alias.symlink_to(outer.mappings[0].local)
+    inner = stage.service("inner", mappings=(Mapping(link="x", local=alias / "new" / "x"),))
+    with pytest.raises(PublishError, match="lies inside a path that is published already"):
+        hooks.publish(inner, stage.release(inner, "one"))
+    assert contents(release.path) == before
+
+
+@in_mount_namespace
 def test_another_services_release_is_a_foreign_mount(hooks: Hooks, stage: Stage) -> None:
     web, webapp = stage.service("web"), stage.service("webapp")
     taken = evolve(webapp, mappings=(evolve(webapp.mappings[0], local=web.mappings[0].local),))
