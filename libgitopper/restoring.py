@@ -43,7 +43,7 @@ class Restoring:
         """
         deployed = self._state.deployed(service.name)
         if deployed is None:
-            self._restore_ill(service)
+            self._restore_untaken(service)
             return
         if not is_whole(deployed):
             return  # the pass makes it afresh
@@ -102,18 +102,24 @@ class Restoring:
             placed = placed_as(service, deployed)
             self._deploying.restored(placed, release_of(owed), Reason.UNFINISHED.value, start=False)
 
-    def _restore_ill(self, service: Service) -> None:
-        """Show again what the service was ill with, and kept, because there was nothing before it."""
+    def _restore_untaken(self, service: Service) -> None:
+        """Show again what the service saw, did not take, and kept, for there was nothing before it."""
         attempt = self._state.attempt(service.name)
         if attempt is None or attempt.service.places != service.places or not is_whole(attempt):
             return
-        known = self._ended(service, attempt.release)
-        if known is None or unfinished(self._hooks, attempt):
+        ill = self._ended(service, attempt.release)
+        if not (ill or self._was_seen(attempt)) or unfinished(self._hooks, attempt):
             return
         release = release_of(attempt)
         with self._intents.hold(service.name):
             self._publishing.restore(service, release, None)
-        self._deploying.reload(service, release)
+        if ill:  # else it is owed, and the pass sees to it
+            self._deploying.reload(service, release)
+
+    def _was_seen(self, attempt: Attempt) -> bool:
+        """Tell whether it is known that `attempt` was shown: a deploy of it got as far as its reload."""
+        last = next(iter(self._state.deploys(attempt.service.name, 1)), None)
+        return last is not None and last.release == attempt.release and "reload" in last.seconds
 
     def _goes_on(self, service: Service, seen: Published, attempt: Attempt, deployed: Deployed) -> bool:
         """Tell whether to go forward to `attempt`, which is not shown whole, not back to what is deployed.

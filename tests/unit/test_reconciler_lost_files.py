@@ -256,3 +256,39 @@ def test_a_reload_that_is_owed_comes_although_the_tip_can_not_be_deployed(
     assert host.script.count("reload web") == 3
     host.pass_(web)
     assert host.script.count("reload web") == 3
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_first_release_that_was_not_taken_is_shown_again_after_a_reboot(
+    host: SimulatedHost, frozen: bool
+) -> None:
+    web = host.service(**GUARDED)
+    first = host.tip
+    host.script.on("reload web", ReloadError("refused"))
+    host.pass_(web)
+    if frozen:
+        host.freeze(web)
+    unsigned(host)
+    host.mounts.reboot()
+    host.restart()
+    assert host.reconciler.restore(web).error is None
+    assert host.read(web) == "1"
+    outcome = host.pass_(web)
+    assert host.read(web) == "1"
+    if frozen:
+        assert host.told(outcome) == (State.FREEZE, "")
+        host.assert_in_line(web, first)
+
+
+def test_a_first_release_that_could_not_be_published_is_not_shown_once_it_is_frozen(
+    host: SimulatedHost,
+) -> None:
+    web = host.service()
+    host.mounts.in_the_way.add(Path("/etc/web"))
+    host.pass_(web)
+    host.freeze(web)
+    host.mounts.in_the_way.clear()
+    host.restart()
+    host.reconciler.restore(web)
+    assert host.told(host.pass_(web))[1] == "frozen before its first deploy: nothing is published"
+    assert host.mounts.shown == {}
