@@ -15,6 +15,7 @@ import click
 from attrs import evolve, frozen
 
 from gitopperd.bootstrap import Bootstrap, Origin
+from gitopperd.deployed import shown_at_least
 from gitopperd.filewatch import FileWatch
 from gitopperd.judging import judged, require_plugins
 from gitopperd.listener.listen import Address, ExposedError, check_exposure, parse_address
@@ -185,7 +186,8 @@ def main(
             address_of=partial(_address_of, address),
         )
         if origin is None:
-            settings = _from_file(make, config, reading, follow=follow_file)
+            with shown_at_least(make.keywords["state_dir"], hooks, reading.empty(config)):
+                settings = _from_file(make, config, reading, follow=follow_file)
         else:
             settings = _from_repository(make, evolve(origin, pull=origin.pull or once), reading)
         code = serve(settings)

@@ -25,7 +25,7 @@ from gitopperd.bootstrap import Bootstrap
 from gitopperd.claims import Claims
 from gitopperd.filewatch import FileWatch
 from gitopperd.listener.limits import attended, whole_body
-from gitopperd.listener.listen import Address, listening
+from gitopperd.listener.listen import Address, ListenError, listening
 from gitopperd.listener.metrics import ListenerCollector
 from gitopperd.listener.tls import TlsFiles
 from gitopperd.logs import EventLog
@@ -34,6 +34,7 @@ from gitopperd.notify import Notifier
 from gitopperd.reloading import Applier, Reloading, tell_loaded
 from gitopperd.signals import Hangups, ignore_signals, until_signalled
 from gitopperd.work.daemon import Daemon
+from gitopperd.work.owed import Owed
 from gitopperd.work.threads import Threads
 from libgitopper import Config, Hooks, Reconciler, State, StateStore
 from libgitopper.reconciler import utc_now
@@ -97,6 +98,7 @@ def serve(settings: Settings) -> int:
     hooks = settings.hooks
     hooks.register(EventLog(), name="gitopperd.log")
     hooks.register(meters, name="gitopperd.metrics")
+    hooks.register(Owed(), name="gitopperd.owed")
     events = Events(utc_now)
     hooks.register(events, name="gitopperd.events")
     with _claims(settings) as claims, StateStore(settings.state_dir / "state.db") as state:
@@ -182,6 +184,15 @@ class _Parts:
 
 
 async def _run(parts: _Parts) -> int:
+    try:
+        return await _answer_and_work(parts)
+    except ListenError:
+        # The services of this host need their files more than its API.
+        await parts.daemon.restore(RESTORE_SECONDS)
+        raise
+
+
+async def _answer_and_work(parts: _Parts) -> int:
     settings, daemon, notifier = parts.settings, parts.daemon, parts.notifier
     api, unix_socket = settings.config.api, settings.unix_socket
     _listen_to_hangups(parts)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from gitopperd.work.owed import owing
 from gitopperd.work.threads import Threads
 from libgitopper import Attempt, Config, Deployed, GitopperError, Reconciler
 
@@ -35,8 +36,13 @@ class Orphans:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def clear(self) -> None:
-        """Withdraw what the config dropped. What takes longer than `PATIENCE_SECONDS` goes on by itself."""
-        tasks = [asyncio.create_task(self._withdraw(orphan)) for orphan in await self._find()]
+        """Withdraw what the config dropped. What takes longer than `PATIENCE_SECONDS` goes on by itself.
+
+        What is spared is shown again instead: after a boot its paths may show nothing.
+        """
+        orphans = await self._find()
+        settle = self._show if self.spared else self._withdraw
+        tasks = [asyncio.create_task(settle(orphan)) for orphan in orphans]
         for task in tasks:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -67,8 +73,11 @@ class Orphans:
                 f" still published: {names}. Is the host name right? See -h"
             )
             log.error("%s", self.spared)
-            return ()
         return orphans
+
+    async def _show(self, orphan: Deployed | Attempt) -> None:
+        if isinstance(orphan, Deployed):
+            await self._threads.work(self._reconciler.restore, owing(orphan))
 
     async def _withdraw(self, orphan: Deployed | Attempt) -> None:
         name = orphan.service.name

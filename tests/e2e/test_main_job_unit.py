@@ -9,7 +9,7 @@ from subprocess import PIPE
 
 import pytest
 
-from tests.support.host import GitServer, Host
+from tests.support.host import CONFIG, GitServer, Host
 
 pytestmark = [pytest.mark.systemd, pytest.mark.root]
 
@@ -108,6 +108,28 @@ def test_after_a_boot_without_upstream_the_files_are_back_before_it_is_ready(
         host.box.run(["rm", "/run/slow"], check=True)
     host.wait_for("steady", "OK", here)
     assert host.changes()[before:] == ["Reloaded steady.service", "Started gitopperd.service"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["oops = 1\n", '[api]\nlisten = "192.0.2.1:8000"\ninsecure = true\n'],
+    ids=["mistake", "address"],
+)
+def test_after_a_boot_services_have_their_files_though_the_daemon_can_not_start(
+    host: Host, server: GitServer, more: str
+) -> None:
+    good, here = host.box.read(CONFIG), host.service("steady")["hash"]
+    stop(host)
+    host.box.run(["umount", *DIRECTORIES], check=True)  # no mount outlives a boot
+    host.box.write(CONFIG, f"{good}{more}")
+    assert host.box.run(["systemctl", "start", "gitopperd"]).returncode != 0
+    assert host.box.read("/etc/steady/a") == "first\n"
+    host.box.write(CONFIG, good)
+    before = len(host.changes())
+    host.daemon("restart")
+    host.wait_for("steady", "OK", here)
+    if "oops" in more:
+        assert "Reloaded steady.service" in host.changes()[before:]
 
 
 def test_a_daemon_that_hangs_is_started_again_and_services_keep_their_files(

@@ -227,6 +227,50 @@ def test_a_config_with_mistakes_is_told_and_nothing_happens(site: Site) -> None:
     assert not (site.home / "state").exists()
 
 
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        ("oops = 1", 2, "unknown key"),
+        ('\n[api]\nlisten = "0.0.0.0:8000"', 2, "can be reached from other hosts"),
+        ('\n[api]\nlisten = "192.0.2.1:1"\ninsecure = true', 1, "can't listen on 192.0.2.1:1"),
+    ],
+    ids=["mistake", "exposed", "address"],
+)
+def test_where_it_can_not_start_services_have_what_they_had(
+    site: Site, more: str, code: int, said: str
+) -> None:
+    first = site.commit()
+    site.configure("web")
+    good = site.daemon.config.read_text()
+    with site.daemon as daemon:
+        daemon.wait_for("web", "OK", first)
+        daemon.stop()
+    (site.home / "etc/web").unlink()  # as a boot takes mounts away
+    site.daemon.config.write_text(f"{good}{more}\n")
+    site.daemon.address = None
+    for _ in range(2):
+        done = run(site.daemon)
+        assert (done.returncode, site.shown()) == (code, "1")
+        assert said in done.stderr
+    site.daemon.config.write_text(good)
+    site.daemon.address = "127.0.0.1:0"
+    with site.daemon as daemon:
+        daemon.wait_for("web", "OK", first)
+    assert site.reloads() == [first, first], "it was not told that its files are back, or at each try"
+
+
+def test_a_daemon_that_runs_is_left_alone_by_one_that_can_not_start(site: Site) -> None:
+    first = site.commit()
+    site.configure("web")
+    with site.daemon as daemon:
+        daemon.wait_for("web", "OK", first)
+        site.daemon.config.write_text("oops = 1\n")
+        done = run(daemon)
+        assert done.returncode == 2
+        assert "another gitopperd uses it" in done.stderr
+        assert site.reloads() == [first]
+
+
 def test_check_tells_what_is_wrong_or_what_this_host_would_run(site: Site) -> None:
     site.configure("web")
     named = ["-c", str(site.daemon.config)]
@@ -303,9 +347,15 @@ def test_a_host_name_that_matches_nothing_withdraws_nothing(site: Site) -> None:
         daemon.stop()
         assert "nothing is withdrawn" in daemon.text()
         assert site.shown() == "1"
+        (site.home / "etc/web").unlink()  # as a boot takes mounts away
+        daemon.start()
+        wait_until((site.home / "etc/web").exists, "what is spared is not shown")
+        daemon.stop()
+        assert len(site.reloads()) == 1, "how it is reloaded, nobody says"
         daemon.arguments = ("-h", "another, somewhere.else")
         daemon.start()
         daemon.wait_for("web", "OK")
+        assert len(site.reloads()) == 2
 
 
 def test_metrics_tell_what_runs_where_and_forget_what_is_past(site: Site) -> None:
