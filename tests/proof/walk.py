@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -165,14 +165,18 @@ class Walk(RuleBasedStateMachine):
         self.count("remove a link")
         self.walker.unlink(name, which)
 
-    @rule(what=st.sampled_from(["upstream gone", "upstream back", "reloads refused", "reloads taken",
-                                "an hour passes", "the clock is set back", "restart"]))  # fmt: skip
+    @rule(what=st.sampled_from([
+        "upstream gone", "upstream back", "reloads refused", "reloads taken", "the window closes",
+        "the window opens", "an hour passes", "the clock is set back", "restart",
+    ]))  # fmt: skip
     def something_happens(self, what: str) -> None:
         self.count(what)
         if what.startswith("upstream"):
             self.upstream.switch(reachable=what == "upstream back")
         elif what.startswith("reloads"):
             self.walker.let_reload(what == "reloads taken")
+        elif what.startswith("the window"):
+            self.host.window.closed = what == "the window closes"
         elif what == "restart":
             self.walker.restart()
         else:
@@ -314,8 +318,8 @@ def run(arguments: Sequence[str]) -> list[Row]:
         try:
             _walk(number, options.length)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is told with the way to see it again
-            notes = "\n".join(getattr(exc, "__notes__", ()))
-            failures.append(f"walk --seed {number} --length {options.length}: {exc!r}\n{notes}")
+            again = f"walk --seed {number} --length {options.length}"
+            failures += [f"{again}: {one!r}\n{_notes(one)}" for one in _each(exc)]
         number += 1
     counts = Walk.counts
     for what in sorted(counts):
@@ -324,6 +328,19 @@ def run(arguments: Sequence[str]) -> list[Row]:
     return [
         Row(part="walk", case=case, points=counts["steps"], promises=counts["promises"], failures=failures)
     ]
+
+
+def _each(exc: Exception) -> Iterator[Exception]:
+    """Yield what was found: several things at once, perhaps."""
+    if isinstance(exc, ExceptionGroup):
+        for one in exc.exceptions:
+            yield from _each(one)
+    else:
+        yield exc
+
+
+def _notes(exc: Exception) -> str:
+    return "\n".join(getattr(exc, "__notes__", ()))
 
 
 def _walk(number: int, length: int) -> None:

@@ -216,6 +216,7 @@ class Walker(Judge):
         """Let everything be well, and all come to rest; then nothing is owed and nothing left over."""
         self.host.upstream.switch(reachable=True)
         self.let_reload(True)
+        self.host.window.closed = False
         self.poll()
         ended: dict[str, Outcome | None] = {}
         for number in range(ROUNDS):

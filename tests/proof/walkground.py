@@ -64,7 +64,7 @@ class Ground:
         return World(
             now=host.clock, tips=self.tips, fetched=host.store is not None, reloads=self.reloads,
             polled=None if not source.polled else source.error is None,
-            reachable=host.upstream.reachable,
+            reachable=host.upstream.reachable, held=host.window.closed,
             taken_paths=frozenset(str(p) for p in locals_ if host.shown_by(p) not in (None, name)),
         )  # fmt: skip
 

@@ -25,6 +25,8 @@ from libgitopper import (
     Deployed,
     Health,
     HealthWatch,
+    Hold,
+    HoldRequest,
     Hooks,
     MountVerb,
     Reconciler,
@@ -128,6 +130,16 @@ class Steps:
         return (yield from self._around("drift"))
 
 
+class Window:
+    """A plugin that lets new content wait, while it is closed."""
+
+    closed = False
+
+    @hookimpl
+    def gitopper_hold(self, request: HoldRequest) -> Hold | None:
+        return Hold(reason="the window is closed") if self.closed else None
+
+
 class _State(StateStore):
     """The real state store, with its writes among the steps."""
 
@@ -150,6 +162,7 @@ class Host:
         self.directory = directory
         self.upstream = Upstream.create(directory / "upstreams" / "fleet.git")
         self.steps = Steps()
+        self.window = Window()
         self.clock = datetime(2026, 1, 1, tzinfo=UTC)
         self._monotonic = 0.0
         self._start()
@@ -157,7 +170,7 @@ class Host:
     def _start(self) -> None:
         self.git = DulwichPlugin()
         self.hooks = Hooks()
-        for plugin in (self.git, *PLUGINS, self.steps):
+        for plugin in (self.git, *PLUGINS, self.window, self.steps):
             self.hooks.register(plugin)
         self.state = _State(self.directory / "state" / "state.db")
         # These crashes are of the process, never of the machine: what was written is there.

@@ -14,7 +14,7 @@ from libgitopper.testing.upstream import ENVIRONMENT
 from tests.proof.walkgit import Files
 from tests.proof.walkground import Ground
 from tests.proof.walkhost import read
-from tests.proof.walkmodel import StandBy
+from tests.proof.walkpass import StandBy
 from tests.proof.walkvalues import End, Key, Placed, Setup, Standing, Wish, World
 
 __all__ = ["Judge"]

@@ -16,7 +16,7 @@ __all__ = ["ILL", "UNFIT", "End", "Key", "Placed", "Setup", "Standing", "Wish", 
 UNFIT, ILL = b"UNFIT", b"ILL"
 """A file with the one fails the check of a service, with the other its health."""
 
-Key = tuple[tuple[object, ...], int]
+Key = tuple[tuple[tuple[str, object], ...], int]
 """What a release has, and how often it was made afresh."""
 
 
@@ -105,6 +105,8 @@ class World:
     reachable: bool
     reloads: bool
     """Whether services take a reload."""
+    held: bool
+    """Whether new content has to wait."""
     taken_paths: frozenset[str] = frozenset()
     """Paths that show something of another service."""
 
