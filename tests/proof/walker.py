@@ -159,7 +159,8 @@ class Walker(Judge):
             host.reconciler.restore(host.service(name, setup))
             seen = self._adopt(name)
             if wanted.deployed and not wanted.attempt:
-                self.promise(seen.shows(wanted.shown), f"{name}: its files are back after a restart")
+                same = seen.shows(wanted.shown) or seen.shown is wanted.shown is None
+                self.promise(same, f"{name}: its files are back after a restart")
         for name in self.standings.keys() - self.config.keys():
             self._adopt(name)
         self._withdraw_orphans()
