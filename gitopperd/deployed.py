@@ -14,7 +14,7 @@ from gitopperd.claims import Claims
 from gitopperd.logs import EventLog
 from gitopperd.work.owed import Owed, owing
 from gitopperd.work.threads import PASSES
-from libgitopper import Config, Deployed, GitopperError, Hooks, Reconciler, StateStore
+from libgitopper import Config, GitopperError, Hooks, Reconciler, StateStore
 
 __all__ = ["shown_at_least"]
 
@@ -47,6 +47,6 @@ def _show(database: Path, hooks: Hooks, empty: Config) -> None:
         claims.claim_state(database.parent)
         with StateStore(database) as state, ThreadPoolExecutor(PASSES) as pool:
             reconciler = Reconciler(hooks=hooks, state=state)
-            deployed = [owing(one) for one in reconciler.orphans(()) if isinstance(one, Deployed)]
-            claims.claim_mounts(evolve(empty, services=tuple(deployed)))
-            list(pool.map(reconciler.restore, deployed))
+            services = tuple(map(owing, reconciler.orphans(())))
+            claims.claim_mounts(evolve(empty, services=services))
+            list(pool.map(reconciler.restore, services))

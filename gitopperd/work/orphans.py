@@ -76,8 +76,7 @@ class Orphans:
         return orphans
 
     async def _show(self, orphan: Deployed | Attempt) -> None:
-        if isinstance(orphan, Deployed):
-            await self._threads.work(self._reconciler.restore, owing(orphan))
+        await self._threads.work(self._reconciler.restore, owing(orphan))
 
     async def _withdraw(self, orphan: Deployed | Attempt) -> None:
         name = orphan.service.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from libgitopper import Deployed, Reloaded, ReloadError, ReloadRequest, Service, hookimpl
+from libgitopper import Attempt, Deployed, Reloaded, ReloadError, ReloadRequest, Service, hookimpl
 
 __all__ = ["Owed", "owing"]
 
@@ -23,6 +23,6 @@ class Owed:
         raise ReloadError("its files are shown; how it is told of them, the configuration has to say")
 
 
-def owing(deployed: Deployed) -> Service:
+def owing(known: Deployed | Attempt) -> Service:
     """Return the service with a reload that `Owed` refuses, so that it is left to the next pass."""
-    return evolve(deployed.service, reload=NAME)
+    return evolve(known.service, reload=NAME)

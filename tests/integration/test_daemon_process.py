@@ -259,6 +259,18 @@ def test_where_it_can_not_start_services_have_what_they_had(
     assert site.reloads() == [first, first], "it was not told that its files are back, or at each try"
 
 
+def test_where_it_can_not_start_what_was_never_taken_is_shown_too(site: Site) -> None:
+    first = site.commit()
+    site.configure('web: command = ["false"]')
+    with site.daemon as daemon:
+        daemon.wait_for("web", "BROKEN", first)
+        daemon.stop()
+    (site.home / "etc/web").unlink()  # as a boot takes mounts away
+    site.daemon.config.write_text("oops = 1\n")
+    assert run(site.daemon).returncode == 2
+    assert site.shown() == "1"
+
+
 def test_a_daemon_that_runs_is_left_alone_by_one_that_can_not_start(site: Site) -> None:
     first = site.commit()
     site.configure("web")
