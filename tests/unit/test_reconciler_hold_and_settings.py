@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from libgitopper import Check, CheckError, ReloadError, State, Verify
+from libgitopper import Check, CheckError, Reason, ReloadError, State, Verify
+from tests.support.drifted import HEAL, drifted
 from tests.support.held import CLOSED, both, held, waits_for_db
 from tests.support.simulatedhost import SimulatedHost
 
@@ -35,9 +36,23 @@ def test_changed_settings_take_no_commit_along_that_waits(
         host.assert_in_line(changed, first)
         assert host.read(changed) == "1"
     assert host.script.count("reload web") == 1
+    [entry] = host.state.deploys("web", 1)
+    assert entry.after == first
+    assert Reason.SETTINGS.value in entry.why
     host.guards.held = None
     host.pass_(changed)
     host.assert_in_line(changed, newer)
+
+
+def test_other_settings_keep_a_release_that_was_healed(host: SimulatedHost) -> None:
+    web = drifted(host, drift=HEAL)
+    host.pass_(web)
+    healed = host.shown(web)
+    host.guards.held = CLOSED
+    host.upstream.commit({"web/conf": "2"})
+    moved = host.service(drift=HEAL, publish="other")
+    host.pass_(moved)
+    assert host.shown(moved) == healed
 
 
 def test_changed_settings_take_no_commit_along_that_waits_for_another_service(
