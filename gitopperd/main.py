@@ -21,7 +21,7 @@ from gitopperd.judging import judged, require_plugins
 from gitopperd.listener.listen import Address, ExposedError, check_exposure, parse_address
 from gitopperd.logs import set_up_logging
 from gitopperd.openfiles import allow_open_files
-from gitopperd.options import UPSTREAM_VARIABLE, Repository, repository_options
+from gitopperd.options import UPSTREAM_VARIABLE, Repository, Value, repository_options
 from gitopperd.wiring import START_OVER, Settings, serve
 from libgitopper import (
     Config,
@@ -32,9 +32,9 @@ from libgitopper import (
     __version__,
     load_config,
     load_plugins,
-    parse_duration,
 )
 from libgitopper.config import default_fetch_user, default_mount, parse_config
+from libgitopper.config.keys import INTERVAL
 
 __all__ = ["main"]
 
@@ -47,36 +47,6 @@ DEFAULT_ADDRESS = "127.0.0.1:8000"
 DEFAULT_INTERVAL_SECONDS = 300.0
 ROOT_STATE_DIR = Path("/var/lib/gitopper/state")
 ROOT_SOCKET = Path("/run/gitopper/gitopperd.sock")
-
-
-class Duration(click.ParamType[float]):
-    """A duration as the config writes it."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return seconds."""
-        if isinstance(value, float):
-            return value
-        try:
-            return parse_duration(str(value))
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
-
-
-class Listen(click.ParamType[Address]):
-    """An address to listen on."""
-
-    name = "addr:port"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Address:
-        """Return the address."""
-        if isinstance(value, Address):
-            return value
-        try:
-            return parse_address(str(value))
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
 
 
 hosts_option = click.option(
@@ -94,7 +64,7 @@ hosts_option = click.option(
 @click.option(
     "-a",
     "--address",
-    type=Listen(),
+    type=Value("addr:port", parse_address),
     show_default=DEFAULT_ADDRESS,
     help="Where to answer REST and metrics, instead of listen in [api]; beyond loopback only with TLS, or"
     " with insecure = true.",
@@ -109,7 +79,7 @@ hosts_option = click.option(
 @click.option(
     "-t",
     "--interval",
-    type=Duration(),
+    type=Value("duration", INTERVAL.parse),
     help="Poll interval, instead of the one in [global]: 30s, 5m.",
 )
 @click.option(

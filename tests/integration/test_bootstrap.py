@@ -308,6 +308,8 @@ def test_once_fetches_the_configuration_first(site: Site, boot: Booted) -> None:
         (["-D", "elsewhere"], "-D is about a repository"),
         (["-B", "next"], "-B is about a repository"),
         (["--credentials", "relative"], "absolute path"),
+        (["-t", "0s"], "'--interval': \"0s\" is too short"),
+        (["-a", "nowhere"], "'--address': 'nowhere' is no address"),
     ],
 )
 def test_options_that_make_no_sense_are_told(tmp_path: Path, options: list[str], said: str) -> None:
