@@ -61,7 +61,7 @@ from libgitopper.model import (
 )
 from libgitopper.planner import Plan, Reason, Verb, aim, make_plan
 from libgitopper.plugins import load_plugins
-from libgitopper.proc import Completed, ended, run, spawn
+from libgitopper.proc import OUTPUT_LIMIT_BYTES, Completed, ended, run, spawn
 from libgitopper.reconciler import Outcome, Reconciler
 from libgitopper.records import Deploy, DriftRecord, Rejection, Result
 from libgitopper.repository import ChangeKind, Commit, FileChange, Store
@@ -95,6 +95,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "HOOK_API",
+    "OUTPUT_LIMIT_BYTES",
     "Accepted",
     "AccessDenied",
     "AmbiguousRevision",

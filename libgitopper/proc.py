@@ -22,9 +22,10 @@ from attrs import frozen
 
 from libgitopper.errors import CommandError
 
-__all__ = ["Completed", "end", "ended", "run", "spawn"]
+__all__ = ["OUTPUT_LIMIT_BYTES", "Completed", "end", "ended", "run", "spawn"]
 
 OUTPUT_LIMIT_BYTES = 64 * 1024
+"""So much is kept of what a command prints, from its end."""
 GRACE_SECONDS = 2.0
 
 # How often to look whether a process has ended, where the kernel can't tell (before Linux 5.3).
@@ -49,7 +50,7 @@ class Completed:
     code: int
     """Exit code; ``-N`` when signal N ended it."""
     output: str
-    """The last 64 KiB of what it printed to either stream, decoded leniently."""
+    """The last `OUTPUT_LIMIT_BYTES` of what it printed to either stream, decoded leniently."""
     seconds: float
 
     def check(self) -> Completed:

@@ -11,7 +11,7 @@ from libgitopper.deploying import Deploying
 from libgitopper.errors import PublishError, StepError
 from libgitopper.hooks import Hooks
 from libgitopper.intents import Intents
-from libgitopper.model import Attempt, Deployed, IntentKind, Service
+from libgitopper.model import Attempt, Deployed, IntentKind, Release, Service
 from libgitopper.planner import Reason
 from libgitopper.publishing import Publishing, has_all, is_whole, placed_as, release_of
 from libgitopper.records import Rejection
@@ -58,8 +58,7 @@ class Restoring:
         if attempt and forward and self._publish_anew(attempt, deployed):
             return
         release = release_of(deployed)
-        with self._intents.hold(service.name):
-            self._publishing.restore(placed, release, deployed)
+        self._show(placed, release, deployed)
         self._deploying.restored(
             placed, release, Reason.UNPUBLISHED.value,
             start=attempt is not None,  # what was begun may have ended the service
@@ -68,10 +67,10 @@ class Restoring:
 
     def make_whole(self, service: Service, store: Store | None) -> None:
         """Make what is deployed afresh where paths of its release are gone, whatever becomes of the tip."""
-        deployed, attempt = self._state.deployed(service.name), self._state.attempt(service.name)
+        deployed = self._state.deployed(service.name)
         if deployed is None or store is None or is_whole(deployed):
             return
-        placed = placed_as(service, deployed)
+        placed, attempt = placed_as(service, deployed), self._state.attempt(service.name)
         seen = self._hooks.observe(placed)
         if unfinished(self._hooks, attempt) or (attempt and (seen.release or seen.partly)):
             return  # something newer may have been seen already; the pass ends it
@@ -82,14 +81,15 @@ class Restoring:
             return
         if not has_all(release.path, placed):
             return  # nobody compares files here; the pass tells
-        with self._intents.hold(service.name):
-            self._publishing.restore(placed, release, deployed)
+        self._show(placed, release, deployed)
         self._deploying.restored(placed, release, Reason.UNPUBLISHED.value, start=attempt is not None)
 
     def owed(self, service: Service) -> Attempt | None:
         """Return the attempt by which the service is to take what is deployed already, and is shown."""
-        deployed, attempt = self._state.deployed(service.name), self._state.attempt(service.name)
-        if deployed is None or attempt is None or attempt.release != deployed.release:
+        if (attempt := self._state.attempt(service.name)) is None:
+            return None  # so it is in nearly every pass
+        deployed = self._state.deployed(service.name)
+        if deployed is None or attempt.release != deployed.release:
             return None
         if attempt.service.placement != deployed.service.placement:
             return None
@@ -111,8 +111,7 @@ class Restoring:
         if not (ill or self._was_seen(attempt)) or unfinished(self._hooks, attempt):
             return
         release = release_of(attempt)
-        with self._intents.hold(service.name):
-            self._publishing.restore(service, release, None)
+        self._show(service, release, None)
         if ill:  # else it is owed, and the pass sees to it
             self._deploying.reload(service, release)
 
@@ -147,9 +146,12 @@ class Restoring:
         if service.places != deployed.service.places or not is_whole(attempt):
             return False
         try:
-            with self._intents.hold(service.name):
-                self._publishing.restore(service, release, deployed)
+            self._show(service, release, deployed)
         except PublishError as exc:
             log.warning("%s: %s can't be published, going back: %s", service.name, release.id, exc)
             return False
         return True
+
+    def _show(self, service: Service, release: Release, deployed: Deployed | None) -> None:
+        with self._intents.hold(service.name):
+            self._publishing.restore(service, release, deployed)

@@ -19,6 +19,7 @@ from typing import Protocol
 from gitopper_plugins import _unpublished
 from gitopper_plugins._programs import DAEMONS_OWN, last_words
 from libgitopper import (
+    OUTPUT_LIMIT_BYTES,
     CommandError,
     Completed,
     Installed,
@@ -40,8 +41,6 @@ MANAGERS = {
 }  # fmt: skip
 """Package manager by the ID of a distribution; others name one of these in ID_LIKE."""
 
-KEPT_BYTES = 64 * 1024
-"""So much is kept of what a command prints, from its end; see `Completed.output`."""
 INSTALL_SECONDS = 600.0
 """An installation gets this long, or the service's timeout where that is longer."""
 BUSY_SECONDS = 1.0
@@ -162,7 +161,7 @@ class Session:
         Raises:
             InstallError: it may be the end only; what would be changed may stand before that.
         """
-        if len(done.output.encode()) >= KEPT_BYTES:
+        if len(done.output.encode()) >= OUTPUT_LIMIT_BYTES:
             raise self.error(
                 "it would bring more packages than are looked through here, which is left to you:"
                 f" {self._manager.by_hand} {self.package}",

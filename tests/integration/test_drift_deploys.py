@@ -15,11 +15,9 @@ from libgitopper import (
     Health,
     Intent,
     IntentKind,
-    Mapping,
     Outcome,
     Reconciler,
     Service,
-    Source,
     SourceHealth,
     State,
     StateStore,
@@ -28,7 +26,7 @@ from libgitopper import (
     watches,
 )
 from libgitopper.testing.upstream import Upstream
-from tests.support.upstream import git
+from tests.support.upstream import git, web_of
 
 Tree = dict[str, tuple[int, bytes]]
 """Path to mode and content; of a symlink, where it leads."""
@@ -100,15 +98,7 @@ class Site:
 def site(tmp_path: Path) -> Iterator[Site]:
     upstream = Upstream.create(tmp_path / "upstream", "fleet")
     first = upstream.commit({"web/conf": "first\n", "web/sub/more": "more\n", "web/old": "old\n"})
-    service = Service(
-        name="web",
-        source=Source(upstream=f"file://{upstream.path}", branch="main"),
-        mappings=(Mapping(link="web", local=tmp_path / "etc/web"),),
-        mount=tmp_path / "mount",
-        publish="symlink",
-        reload="command",
-        command=("sh", "-c", f"echo reloaded >> {tmp_path}/reloads"),
-    )
+    service = web_of(upstream, tmp_path, f"echo reloaded >> {tmp_path}/reloads")
     with StateStore(tmp_path / "state.db") as state:
         reconciler = Reconciler(hooks=load_plugins(), state=state)
         site = Site(

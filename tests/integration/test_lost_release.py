@@ -7,32 +7,21 @@ from pathlib import Path
 
 from libgitopper import (
     CheckoutError,
-    Mapping,
     Outcome,
     Reconciler,
-    Service,
-    Source,
     StateStore,
     load_plugins,
     watches,
 )
 from libgitopper.testing.upstream import Upstream
-from tests.support.upstream import git
+from tests.support.upstream import git, web_of
 
 
 def test_a_release_that_is_gone_is_made_again_although_the_tip_lacks_its_path(tmp_path: Path) -> None:
     upstream = Upstream.create(tmp_path / "upstream", "fleet")
     good = upstream.commit({"web/conf": "good\n"})
     reloads = tmp_path / "reloads"
-    service = Service(
-        name="web",
-        source=Source(upstream=f"file://{upstream.path}", branch="main"),
-        mappings=(Mapping(link="web", local=tmp_path / "etc/web"),),
-        mount=tmp_path / "mount",
-        publish="symlink",
-        reload="command",
-        command=("sh", "-c", f"cat {tmp_path}/etc/web/conf >> {reloads}"),
-    )
+    service = web_of(upstream, tmp_path, f"cat {tmp_path}/etc/web/conf >> {reloads}")
     (watch,) = watches([service], tmp_path / "stores")
     with StateStore(tmp_path / "state.db") as state:
         reconciler = Reconciler(hooks=load_plugins(), state=state)

@@ -80,8 +80,12 @@ class Daemon:
 
     def once(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run it with ``--once``."""
-        command = self.command("--once", *arguments)
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return self.run("--once", *arguments, timeout=60)
+
+    def run(self, *arguments: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+        """Run it where it ends by itself."""
+        command = self.command(*arguments)
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 10) -> int:
         """Signal it, wait for its end, and return its exit code."""

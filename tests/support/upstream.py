@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from libgitopper import Mapping, Service, Source
 from libgitopper.testing.upstream import ENVIRONMENT, Upstream
 
-__all__ = ["ENVIRONMENT", "Upstream", "git"]
+__all__ = ["ENVIRONMENT", "Upstream", "git", "web_of"]
 
 
 def git(path: Path, *arguments: str, stdin: bytes = b"") -> str:
@@ -40,3 +41,16 @@ def import_history(upstream: Upstream, count: int, *, files: int = 1, branch: st
             stream += [f"M 100644 inline {name}\ndata <<END\n{name} {number}\nEND\n" for name in names]
     git(upstream.path, "fast-import", "--quiet", "--force", stdin="".join(stream).encode())
     return git(upstream.path, "rev-list", "--reverse", f"--max-count={count}", branch).split()
+
+
+def web_of(upstream: Upstream, base: Path, reload: str) -> Service:
+    """Return a service that shows ``web`` of `upstream` below `base`, and runs `reload` in a shell."""
+    return Service(
+        name="web",
+        source=Source(upstream=f"file://{upstream.path}", branch="main"),
+        mappings=(Mapping(link="web", local=base / "etc/web"),),
+        mount=base / "mount",
+        publish="symlink",
+        reload="command",
+        command=("sh", "-c", reload),
+    )
